@@ -1,0 +1,167 @@
+"""Image corruptions at five severities: one implementation for training, evaluation and dashboard.
+
+The idea of named families at five fixed severities is that of Hendrycks & Dietterich 2019
+("Benchmarking neural network robustness to common corruptions and perturbations"). The families
+here are what happens to a picture between its source and a detector: re-saving, shrinking,
+cropping, filters.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageEnhance
+from scipy import ndimage
+
+CHAIN_JPEG_QUALITY = 50
+HUE_DEGREES = 60.0  # hue turn of the colour corruption at level 1
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One family of corruptions.
+
+    Attributes:
+        name: key in `CORRUPTIONS`.
+        levels: the parameter at severity 1 (mild) to 5 (strong).
+        unit: what a level counts, for tables and axis labels.
+        function: `(image uint8 (H, W, 3), level, rng) -> uint8 (H, W, 3)`.
+    """
+
+    name: str
+    levels: tuple[float, float, float, float, float]
+    unit: str
+    function: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+
+
+def _to_uint8(values):
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _jpeg(image, level, rng):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=int(level))
+    return np.array(Image.open(buffer))
+
+
+def _blur(image, level, rng):
+    return _to_uint8(ndimage.gaussian_filter(image.astype(np.float32), sigma=(level, level, 0)))
+
+
+def _noise(image, level, rng):
+    return _to_uint8(image + rng.normal(scale=255 * level, size=image.shape))
+
+
+def _resize(image, level, rng):
+    height, width = image.shape[:2]
+    smaller = (max(1, round(width * level)), max(1, round(height * level)))
+    shrunk = Image.fromarray(image).resize(smaller, Image.Resampling.BICUBIC)
+    return np.array(shrunk.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _crop(image, level, rng):
+    height, width = image.shape[:2]
+    kept_height, kept_width = max(1, round(height * level)), max(1, round(width * level))
+    top, left = (height - kept_height) // 2, (width - kept_width) // 2
+    kept = Image.fromarray(image[top : top + kept_height, left : left + kept_width])
+    return np.array(kept.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _colour(image, level, rng):
+    saturation, hue = rng.choice([-1, 1], size=2) * level
+    luma = image @ np.array([0.299, 0.587, 0.114])
+    # The two colour differences of YCbCr as one complex number: its length is the saturation and
+    # its angle the hue, so a single factor changes both and leaves the brightness alone.
+    chroma = (image[..., 2] - luma) / 1.772 + 1j * (image[..., 0] - luma) / 1.402
+    chroma *= (1 + saturation) * np.exp(1j * np.deg2rad(HUE_DEGREES * hue))
+    red, blue = luma + 1.402 * chroma.imag, luma + 1.772 * chroma.real
+    green = (luma - 0.299 * red - 0.114 * blue) / 0.587
+    return _to_uint8(np.stack([red, green, blue], axis=-1))
+
+
+def _brightness(image, level, rng):
+    factor = 1 + rng.choice([-1, 1]) * level
+    return np.array(ImageEnhance.Brightness(Image.fromarray(image)).enhance(factor))
+
+
+def _resize_jpeg(image, level, rng):
+    return _jpeg(_resize(image, level, rng), CHAIN_JPEG_QUALITY, rng)
+
+
+CORRUPTIONS: dict[str, Corruption] = {
+    corruption.name: corruption
+    for corruption in (
+        Corruption("jpeg", (90, 75, 50, 30, 10), "JPEG quality", _jpeg),
+        Corruption("blur", (0.5, 0.75, 1.0, 1.5, 2.0), "Gaussian σ (px)", _blur),
+        Corruption("noise", (0.01, 0.025, 0.05, 0.10, 0.20), "Gaussian σ (of full scale)", _noise),
+        Corruption("resize", (0.9, 0.75, 0.5, 0.35, 0.25), "factor (down and back)", _resize),
+        Corruption("crop", (0.95, 0.9, 0.8, 0.7, 0.6), "central side kept (enlarged back)", _crop),
+        Corruption("colour", (0.1, 0.2, 0.3, 0.4, 0.5), "± saturation, ± 60° of hue", _colour),
+        Corruption("brightness", (0.1, 0.2, 0.3, 0.4, 0.5), "± brightness", _brightness),
+        Corruption(
+            "resize_jpeg",
+            (0.9, 0.75, 0.5, 0.35, 0.25),
+            f"factor (down and back), then JPEG {CHAIN_JPEG_QUALITY}",
+            _resize_jpeg,
+        ),
+    )
+}
+
+
+def corrupt(image: np.ndarray, name: str, *, severity: int, seed: int = 0) -> np.ndarray:
+    """Return a corrupted copy of one image.
+
+    Args:
+        image: uint8 array, shape (H, W, 3), RGB.
+        name: a key of `CORRUPTIONS`.
+        severity: 1 (mild) to 5 (strong).
+        seed: decides the noise and the sign of the colour and brightness changes.
+
+    Returns:
+        uint8 array, shape (H, W, 3); the same for the same image, seed and severity on any machine
+        with the same Pillow JPEG library.
+
+    Raises:
+        ValueError: unknown name, severity outside 1–5, or an array that is no uint8 RGB image.
+    """
+    return corrupt_batch(np.asarray(image)[np.newaxis], name, severity=severity, seed=seed)[0]
+
+
+def corrupt_batch(images: np.ndarray, name: str, *, severity: int, seed: int = 0) -> np.ndarray:
+    """Return corrupted copies of a stack of images.
+
+    Image `i` draws from its own generator, seeded with `(seed, i)`: the result does not depend on
+    how many images follow it.
+
+    Args:
+        images: uint8 array, shape (N, H, W, 3), RGB.
+        name: a key of `CORRUPTIONS`.
+        severity: 1 (mild) to 5 (strong).
+        seed: decides the noise and the sign of the colour and brightness changes.
+
+    Returns:
+        uint8 array, shape (N, H, W, 3).
+
+    Raises:
+        ValueError: unknown name, severity outside 1–5, or an array that is no stack of uint8 RGB
+            images.
+    """
+    if name not in CORRUPTIONS:
+        raise ValueError(
+            f"expected a corruption out of {', '.join(CORRUPTIONS)}, received {name!r}"
+        )
+    if severity not in (1, 2, 3, 4, 5):
+        raise ValueError(f"expected a severity from 1 to 5, received {severity!r}")
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(
+            "expected uint8 RGB images of shape (height, width, 3), "
+            f"received {images.dtype} of shape {images.shape[1:]}"
+        )
+    corruption = CORRUPTIONS[name]
+    level = corruption.levels[severity - 1]
+    corrupted = np.empty_like(images)
+    for index, image in enumerate(images):
+        corrupted[index] = corruption.function(image, level, np.random.default_rng([seed, index]))
+    return corrupted
