@@ -1,0 +1,363 @@
+"""Run folders: where a notebook writes what it made, and how others find and trust it.
+
+A run lives in `artifacts/runs/<stage>/<run_id>/`. Its `manifest.json` is written last, by rename: a
+folder without one is a run that was interrupted, which the same run id continues. Released runs lie
+in `artifacts/released/<stage>/` with the same files.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from cifake_lib import paths
+
+SCHEMA = 1
+STAGES = ("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation")
+MODEL_STAGES = ("baseline_cnn", "tuned_cnn", "resnet50")
+WEIGHTS = "model.weights.h5"
+# Written around the run, not by it: excluded from the manifest's hashes and from releases.
+_STARTED = "started.json"
+_CHECKPOINTS = "checkpoints"
+_NOTEBOOK = ("notebook.ipynb", "notebook.html")
+_PACKAGES = (
+    "cifake-suite",
+    "tensorflow",
+    "jax",
+    "keras",
+    "keras-tuner",
+    "numpy",
+    "pandas",
+    "pillow",
+)
+
+
+class RunNotFound(FileNotFoundError):
+    """No such run; the message says how to make one."""
+
+
+class RunDamaged(ValueError):
+    """A file of a run is missing or differs from its manifest; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A complete run, read from its manifest.
+
+    Attributes:
+        stage: One of `STAGES`.
+        folder: Where its files lie.
+        manifest: The parsed `manifest.json`.
+    """
+
+    stage: str
+    folder: Path
+    manifest: dict = field(repr=False)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run within its stage."""
+        return self.manifest["run_id"]
+
+    def read_json(self, name: str) -> dict:
+        """Read a JSON file of the run."""
+        return json.loads(self.checked(name).read_text(encoding="utf-8"))
+
+    def read_csv(self, name: str) -> pd.DataFrame:
+        """Read a table of the run; empty cells of text columns stay empty strings."""
+        return pd.read_csv(self.checked(name), keep_default_na=False, na_values=["nan", "NaN"])
+
+    def checked(self, name: str) -> Path:
+        """Return the path of a file after comparing its hash with the manifest.
+
+        Raises:
+            RunDamaged: The file is missing, unlisted, or was changed after the run.
+        """
+        expected = self.manifest["files"].get(name)
+        path = self.folder / name
+        if expected is None or not path.is_file():
+            raise RunDamaged(f"{paths.shown(path)} is missing; run the {self.stage} stage again.")
+        if (received := file_hash(path)) != expected:
+            raise RunDamaged(
+                f"{paths.shown(path)} is damaged or was changed: expected SHA-256 "
+                f"{expected[:12]}…, received {received[:12]}…. Restore it or run the "
+                f"{self.stage} stage again."
+            )
+        return path
+
+
+@dataclass
+class ActiveRun:
+    """A run that is being made; `finish` turns it into a `Run`."""
+
+    stage: str
+    run_id: str
+    folder: Path
+    started: dict
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder for what a later start with the same run id continues from."""
+        folder = self.folder / _CHECKPOINTS
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def write_json(self, name: str, value) -> None:
+        """Write a JSON file into the run, atomically."""
+        write_json(self.folder / name, value)
+
+    def write_csv(self, name: str, table: pd.DataFrame) -> None:
+        """Write a table into the run, without its index."""
+        table.to_csv(self.folder / name, index=False)
+
+    def save_figure(self, name: str, figure) -> None:
+        """Save a Matplotlib figure as `figures/<name>.png`."""
+        folder = self.folder / "figures"
+        folder.mkdir(exist_ok=True)
+        figure.savefig(folder / f"{name}.png", dpi=120, bbox_inches="tight")
+
+    def finish(self, **facts) -> Run:
+        """Write the manifest, which makes the run complete, and drop the checkpoints.
+
+        Args:
+            **facts: Further entries of the manifest: `data`, `model`, `metrics`, `training`, ….
+
+        Returns:
+            The complete run.
+        """
+        shutil.rmtree(self.folder / _CHECKPOINTS, ignore_errors=True)
+        manifest = {
+            **self.started,
+            "finished_utc": _now(),
+            # Time since the first start, so a continued run counts what came before the kill.
+            "duration_seconds": round(time.time() - self.started["started_unix"], 1),
+            "class_names": ["REAL", "FAKE"],
+            "positive_class": "FAKE",
+            "notes": self.notes,
+            **facts,
+            **_environment(),
+            "files": _hashes(self.folder),
+        }
+        write_json(self.folder / "manifest.json", manifest)
+        (self.folder / _STARTED).unlink(missing_ok=True)
+        return Run(self.stage, self.folder, manifest)
+
+
+def start_run(
+    stage: str,
+    *,
+    run_id: str = "",
+    profile: str = "",
+    parameters: dict | None = None,
+    seed: int | None = None,
+) -> ActiveRun:
+    """Start a run, or continue an interrupted one.
+
+    Args:
+        stage: One of `STAGES`.
+        run_id: Name of the run; empty for a new one from the time (UTC).
+        profile: Profile of the pipeline that set the parameters.
+        parameters: What the run was asked to do. In a notebook pass `globals()`: only its literal
+            variables with lower-case names are kept, that is, the notebook's parameters.
+        seed: Seed of all randomness in the run.
+
+    Raises:
+        ValueError: The stage is unknown; the run id is complete; or it was started with other
+            parameters.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"Expected a stage out of {list(STAGES)}, received {stage!r}")
+    run_id = run_id or datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    if not run_id.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise ValueError(
+            f"Expected a run id of letters, digits, '-', '_', '.', received {run_id!r}"
+        )
+    folder = paths.runs_dir() / stage / run_id
+    if (folder / "manifest.json").is_file():
+        raise ValueError(
+            f"The run {paths.shown(folder)} is complete; choose another run_id, or leave it empty."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    started = {
+        "schema": SCHEMA,
+        "stage": stage,
+        "run_id": run_id,
+        "started_utc": _now(),
+        "started_unix": round(time.time(), 1),
+        "git_commit": git_commit(),
+        "profile": profile,
+        "parameters": _literals(parameters or {}),
+        "seed": seed,
+    }
+    if (folder / _STARTED).is_file():
+        before = json.loads((folder / _STARTED).read_text(encoding="utf-8"))
+        if before["parameters"] != started["parameters"]:
+            raise ValueError(
+                f"The interrupted run {paths.shown(folder)} was started with other parameters: "
+                f"expected {before['parameters']}, received {started['parameters']}."
+            )
+        started = before
+    else:
+        write_json(folder / _STARTED, started)
+    return ActiveRun(stage, run_id, folder, started)
+
+
+def find_run(stage: str, run_id: str = "", *, released: bool = False) -> Run:
+    """Find a complete run.
+
+    Args:
+        stage: One of `STAGES`.
+        run_id: Name of the run; empty for the latest complete one, or else the released one.
+        released: Look at the released run only.
+
+    Raises:
+        RunNotFound: There is none.
+    """
+    if not released:
+        found = list_runs(stage)
+        if run_id:
+            found = [run for run in found if run.run_id == run_id]
+        if found:
+            return found[-1]
+    manifest = paths.released_dir() / stage / "manifest.json"
+    if manifest.is_file():
+        run = Run(stage, manifest.parent, json.loads(manifest.read_text(encoding="utf-8")))
+        if run_id in ("", run.run_id):
+            return run
+    wanted = f"run {run_id!r} of" if run_id else "run of"
+    raise RunNotFound(
+        f"There is no complete {wanted} the stage {stage!r}. "
+        f"Make one with: python -m cifake_lib.pipeline --only {stage}"
+    )
+
+
+def list_runs(stage: str) -> list[Run]:
+    """List the complete runs of a stage in `artifacts/runs`, oldest start first."""
+    manifests = (paths.runs_dir() / stage).glob("*/manifest.json")
+    found = [
+        Run(stage, path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in manifests
+    ]
+    return sorted(found, key=lambda run: (run.manifest["started_utc"], run.run_id))
+
+
+def load_model(run: Run):
+    """Rebuild a run's model from the registry and load its weights.
+
+    The stored configuration is never executed, and the weights are read only if their hash is the
+    manifest's.
+
+    Returns:
+        A float32 `keras.Model`, uncompiled.
+
+    Raises:
+        RunDamaged: The weights are missing or were changed.
+    """
+    weights = run.checked(WEIGHTS)
+    import keras
+
+    from cifake_lib import models
+
+    model = run.manifest["model"]
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_global_policy("float32")
+    try:
+        loaded = models.build_model(model["builder"], **model["arguments"])
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+    loaded.load_weights(weights)
+    return loaded
+
+
+def release(run: Run) -> Path:
+    """Copy a complete run to the released set, replacing the stage's released run.
+
+    Returns:
+        The released folder.
+    """
+    target = paths.released_dir() / run.stage
+    staging = target.with_name(f".{run.stage}.new")
+    shutil.rmtree(staging, ignore_errors=True)
+    shutil.copytree(run.folder, staging, ignore=shutil.ignore_patterns(_CHECKPOINTS, *_NOTEBOOK))
+    shutil.rmtree(target, ignore_errors=True)
+    staging.rename(target)
+    return target
+
+
+def write_json(path: Path, value) -> None:
+    """Write JSON by rename, so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_commit() -> str:
+    """Return the commit of the checkout, with `+changes` for a changed tree, or an empty string."""
+    command = ["git", "-C", str(paths.project_root()), "describe", "--always", "--abbrev=40"]
+    try:
+        result = subprocess.run(
+            [*command, "--dirty=+changes"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return result.stdout.strip()
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    skipped = {_STARTED, "manifest.json", *_NOTEBOOK}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: file_hash(path) for name, path in names.items() if name not in skipped}
+
+
+def _literals(variables: dict) -> dict:
+    plain = (str, int, float, bool, list, dict, type(None))
+    return {
+        name: value
+        for name, value in variables.items()
+        if name[0].islower() and type(value) in plain
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _environment() -> dict:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    facts = {"versions": versions, "platform": platform.platform(), "processor": _processor()}
+    if keras := sys.modules.get("keras"):
+        facts["backend"] = keras.config.backend()
+        facts["precision"] = keras.mixed_precision.dtype_policy().name
+    return facts
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()} × {os.cpu_count()}"
+    return f"{platform.processor() or platform.machine()} × {os.cpu_count()}"
