@@ -1,0 +1,121 @@
+"""From logits to probabilities that mean what they say: temperature, reliability, ensemble."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+logger = logging.getLogger(__name__)
+
+TEMPERATURE_BOUNDS = (0.05, 20.0)
+
+
+def probability(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return `p_fake = sigmoid(logit / temperature)`.
+
+    Args:
+        logits: float array of any shape, the output of a model.
+        temperature: above 0; 1 leaves the model as it is, more makes it less confident.
+
+    Returns:
+        float64 array of the shape of `logits`, in [0, 1].
+
+    Raises:
+        ValueError: the temperature is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(f"expected a temperature above 0, received {temperature}")
+    return expit(np.asarray(logits, dtype=np.float64) / temperature)
+
+
+def fit_temperature(y_true: np.ndarray, logits: np.ndarray) -> float:
+    """Return the temperature with the smallest log loss; fit it on validation, never on test.
+
+    Temperature scaling changes how confident a model is and none of its decisions at threshold .5.
+    Source: Guo et al. 2017, "On calibration of modern neural networks".
+
+    Args:
+        y_true: int array, shape (N,), 1 = FAKE.
+        logits: float array, shape (N,), the output of the model before the sigmoid.
+
+    Returns:
+        Temperature within `TEMPERATURE_BOUNDS`. A value at the lower bound means that the model
+        makes no mistake on these images, so that they cannot tell how confident it should be.
+    """
+    signed = np.where(np.asarray(y_true) == 1, 1.0, -1.0) * np.asarray(logits, dtype=np.float64)
+    # In log space halving and doubling are equally long steps.
+    result = minimize_scalar(
+        lambda log_temperature: np.logaddexp(0, -signed / np.exp(log_temperature)).mean(),
+        bounds=np.log(TEMPERATURE_BOUNDS),
+        method="bounded",
+    )
+    temperature = float(np.exp(result.x))
+    if not TEMPERATURE_BOUNDS[0] * 1.01 < temperature < TEMPERATURE_BOUNDS[1] / 1.01:
+        logger.warning("the temperature %.3g is at its bound; %d images", temperature, len(signed))
+    return temperature
+
+
+def ensemble_logit(logits: np.ndarray) -> np.ndarray:
+    """Return the logit of the ensemble: the mean over models, the log of the mean odds ratio.
+
+    Args:
+        logits: float array, shape (models, N), each row already divided by its temperature, so
+            that an over-confident model has no louder voice than the others.
+
+    Returns:
+        float64 array, shape (N,).
+
+    Raises:
+        ValueError: the array has not two dimensions.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    if logits.ndim != 2:
+        raise ValueError(f"expected logits of shape (models, images), received {logits.shape}")
+    return logits.mean(axis=0)
+
+
+def reliability_bins(y_true: np.ndarray, y_score: np.ndarray, *, bins: int = 15) -> pd.DataFrame:
+    """Group images by score and compare what was said with what was found.
+
+    Bins of equal mass (Nixon et al. 2019, "Measuring calibration in deep learning"): a good
+    detector scores nearly everything close to 0 or 1, which leaves bins of equal width empty.
+
+    Args:
+        y_true: int array, shape (N,), 1 = FAKE.
+        y_score: float array, shape (N,), p_fake in [0, 1].
+        bins: number of groups, at most one an image.
+
+    Returns:
+        DataFrame with one row a bin, by rising score: `mean_score`, `fraction_fake`, `count`.
+    """
+    y_true, y_score = np.asarray(y_true, dtype=np.float64), np.asarray(y_score, dtype=np.float64)
+    order = np.argsort(y_score, kind="stable")
+    members = np.array_split(order, min(bins, len(order)))
+    return pd.DataFrame(
+        {
+            "mean_score": [y_score[member].mean() for member in members],
+            "fraction_fake": [y_true[member].mean() for member in members],
+            "count": [len(member) for member in members],
+        }
+    )
+
+
+def expected_calibration_error(y_true: np.ndarray, y_score: np.ndarray, *, bins: int = 15) -> float:
+    """Return the mean distance between p_fake and the fraction of FAKE, over bins of equal mass.
+
+    Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
+    This is the error of `p_fake`, not of the confidence in the predicted class.
+
+    Args:
+        y_true: int array, shape (N,), 1 = FAKE.
+        y_score: float array, shape (N,), p_fake in [0, 1].
+        bins: number of bins.
+
+    Returns:
+        Error in [0, 1]; 0 is perfect.
+    """
+    table = reliability_bins(y_true, y_score, bins=bins)
+    gaps = (table["mean_score"] - table["fraction_fake"]).abs()
+    return float(np.average(gaps, weights=table["count"]))
