@@ -3,7 +3,6 @@
 import logging
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
@@ -76,11 +75,14 @@ def ensemble_logit(logits: np.ndarray) -> np.ndarray:
     return logits.mean(axis=0)
 
 
-def reliability_bins(y_true: np.ndarray, y_score: np.ndarray, *, bins: int = 15) -> pd.DataFrame:
-    """Group images by score and compare what was said with what was found.
+def expected_calibration_error(y_true: np.ndarray, y_score: np.ndarray, *, bins: int = 15) -> float:
+    """Return the mean distance between p_fake and the fraction of FAKE, over groups of images.
 
-    Bins of equal mass (Nixon et al. 2019, "Measuring calibration in deep learning"): a good
-    detector scores nearly everything close to 0 or 1, which leaves bins of equal width empty.
+    Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
+    The groups hold equally many images (Nixon et al. 2019, "Measuring calibration in deep
+    learning"): a good detector scores nearly everything close to 0 or 1, which leaves groups of
+    equal width nearly empty. This is the error of `p_fake`, not of the confidence in the
+    predicted class.
 
     Args:
         y_true: int array, shape (N,), 1 = FAKE.
@@ -88,34 +90,10 @@ def reliability_bins(y_true: np.ndarray, y_score: np.ndarray, *, bins: int = 15)
         bins: number of groups, at most one an image.
 
     Returns:
-        DataFrame with one row a bin, by rising score: `mean_score`, `fraction_fake`, `count`.
+        Error in [0, 1]; 0 is perfect.
     """
     y_true, y_score = np.asarray(y_true, dtype=np.float64), np.asarray(y_score, dtype=np.float64)
     order = np.argsort(y_score, kind="stable")
-    members = np.array_split(order, min(bins, len(order)))
-    return pd.DataFrame(
-        {
-            "mean_score": [y_score[member].mean() for member in members],
-            "fraction_fake": [y_true[member].mean() for member in members],
-            "count": [len(member) for member in members],
-        }
-    )
-
-
-def expected_calibration_error(y_true: np.ndarray, y_score: np.ndarray, *, bins: int = 15) -> float:
-    """Return the mean distance between p_fake and the fraction of FAKE, over bins of equal mass.
-
-    Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
-    This is the error of `p_fake`, not of the confidence in the predicted class.
-
-    Args:
-        y_true: int array, shape (N,), 1 = FAKE.
-        y_score: float array, shape (N,), p_fake in [0, 1].
-        bins: number of bins.
-
-    Returns:
-        Error in [0, 1]; 0 is perfect.
-    """
-    table = reliability_bins(y_true, y_score, bins=bins)
-    gaps = (table["mean_score"] - table["fraction_fake"]).abs()
-    return float(np.average(gaps, weights=table["count"]))
+    groups = np.array_split(order, min(bins, len(order)))
+    gaps = [abs(y_score[group].mean() - y_true[group].mean()) for group in groups]
+    return float(np.average(gaps, weights=[len(group) for group in groups]))

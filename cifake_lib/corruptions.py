@@ -95,14 +95,14 @@ CORRUPTIONS: dict[str, Corruption] = {
         Corruption("jpeg", (90, 75, 50, 30, 10), "JPEG quality", _jpeg),
         Corruption("blur", (0.5, 0.75, 1.0, 1.5, 2.0), "Gaussian σ (px)", _blur),
         Corruption("noise", (0.01, 0.025, 0.05, 0.10, 0.20), "Gaussian σ (of full scale)", _noise),
-        Corruption("resize", (0.9, 0.75, 0.5, 0.35, 0.25), "factor (down and back)", _resize),
-        Corruption("crop", (0.95, 0.9, 0.8, 0.7, 0.6), "central side kept (enlarged back)", _crop),
-        Corruption("colour", (0.1, 0.2, 0.3, 0.4, 0.5), "± saturation, ± 60° of hue", _colour),
+        Corruption("resize", (0.9, 0.75, 0.5, 0.35, 0.25), "factor, there and back", _resize),
+        Corruption("crop", (0.95, 0.9, 0.8, 0.7, 0.6), "side kept, enlarged back", _crop),
+        Corruption("colour", (0.1, 0.2, 0.3, 0.4, 0.5), "± saturation, ± 60° hue", _colour),
         Corruption("brightness", (0.1, 0.2, 0.3, 0.4, 0.5), "± brightness", _brightness),
         Corruption(
             "resize_jpeg",
             (0.9, 0.75, 0.5, 0.35, 0.25),
-            f"factor (down and back), then JPEG {CHAIN_JPEG_QUALITY}",
+            f"factor, then JPEG {CHAIN_JPEG_QUALITY}",
             _resize_jpeg,
         ),
     )

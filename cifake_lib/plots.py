@@ -1,8 +1,26 @@
-"""Figures of training and evaluation: take data, return Axes or a Figure, never call `show`.
+"""Figures of evaluation, and what all figures share: colours, names, axes.
+
+Every function takes data, returns Axes or a Figure, and never calls `show`.
 
 Every model and every class has one colour everywhere, from the colour-blind safe palette of
-Okabe & Ito 2008 ("Color universal design").
+Okabe & Ito 2008 ("Color universal design"). A function that takes `ax` draws there and touches
+nothing else; without `ax` it opens a figure that a notebook shows under the cell.
 """
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from scipy.stats import beta
+
+from cifake_lib.calibration import expected_calibration_error
+from cifake_lib.evaluation import curve_points
 
 MODEL_COLOURS = {
     "baseline_cnn": "#E69F00",
@@ -11,15 +29,274 @@ MODEL_COLOURS = {
     "ensemble": "#000000",
 }
 CLASS_COLOURS = {"REAL": "#0072B2", "FAKE": "#D55E00"}
+OTHER_COLOURS = ("#CC79A7", "#0072B2", "#D55E00")  # for curves that belong to no model
+MARKERS = {"baseline_cnn": "o", "tuned_cnn": "s", "resnet50": "D", "ensemble": "P"}
 
 _DISPLAY_NAMES = {
     "baseline_cnn": "Baseline CNN",
-    "tuned_cnn": "Tuned CNN",
     "resnet50": "ResNet-50",
-    "ensemble": "Ensemble",
+    "tuned_cnn": "Tuned CNN",
+    "f1": "F1 (mean of classes)",
+    "pr_auc": "Average precision",
+    "roc_auc": "ROC AUC",
+    "true_negative_rate": "True-negative rate",
+    "true_positive_rate": "True-positive rate",
+    "val_accuracy": "Validation accuracy",
+    "val_loss": "Validation loss",
+    "jpeg": "JPEG",
+    "resize_jpeg": "Resize and JPEG",
+    **{
+        f"{metric}_{name.lower()}": f"{metric.capitalize()} of {name}"
+        for metric in ("precision", "recall", "f1")
+        for name in CLASS_COLOURS
+    },
 }
 
 
 def display_name(key: str) -> str:
-    """Return the name of a model as people read it: `"resnet50"` → `"ResNet-50"`."""
+    """Return what people read for the key of a model, metric or corruption: `"ResNet-50"`."""
     return _DISPLAY_NAMES.get(key, key.replace("_", " ").capitalize())
+
+
+def colours(keys: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each key: that of the model, or one that belongs to no model."""
+    others = iter(OTHER_COLOURS * len(keys))
+    return {key: MODEL_COLOURS.get(key) or next(others) for key in keys}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure that a notebook shows once, when it is the value of a cell.
+
+    Args:
+        width: inches.
+        height: inches.
+    """
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    plt.close(figure)  # out of pyplot's list, or the notebook would show it a second time
+    return figure
+
+
+def open_axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """Return `ax`, or the Axes of a new figure of this size (inches) when it is None."""
+    return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def label_axes(ax: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+    """Write title and axis labels, draw a faint grid and take away the box."""
+    ax.set(title=title, xlabel=x, ylabel=y)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def confusion(confusion: Sequence[Sequence[int]], *, title: str, ax: Axes | None = None) -> Axes:
+    """Draw a confusion matrix: counts, and the share of the true class.
+
+    Args:
+        confusion: [[tn, fp], [fn, tp]], int; rows: true REAL, true FAKE.
+        title: most often the name of the model.
+        ax: where to draw.
+
+    Returns:
+        Axes with the four cells.
+    """
+    counts = np.asarray(confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    text = [
+        [f"{count:,}\n{share:.1%}" for count, share in zip(*row, strict=True)]
+        for row in zip(counts, shares, strict=True)
+    ]
+    ax = open_axes(ax, 3.4, 3.2)
+    names = list(CLASS_COLOURS)
+    sns.heatmap(
+        pd.DataFrame(shares, index=names, columns=names),
+        **{"annot": np.array(text), "fmt": "", "vmin": 0, "vmax": 1, "cmap": "Blues"},
+        **{"cbar": False, "square": True, "linewidths": 2, "annot_kws": {"fontsize": 11}},
+        ax=ax,
+    )
+    ax.set(title=title, xlabel="Predicted class", ylabel="True class")
+    ax.tick_params(length=0)
+    return ax
+
+
+def _curves(models, kind, x, y, ax, *, corner, inset):
+    """Draw one curve a model, the best first in the legend; enlarge the corner of good ones."""
+    points = {
+        key: (value if isinstance(value, Mapping) else curve_points(*value))[kind]
+        for key, value in models.items()
+    }
+    colour = colours(list(points))
+    ranked = sorted(points, key=lambda key: -points[key]["area"])
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    panels = [ax]
+    if points[ranked[0]]["area"] > 0.97:
+        zoom = ax.inset_axes(inset, xlim=corner, ylim=(0.9, 1.002))
+        zoom.locator_params(nbins=2)
+        zoom.tick_params(labelsize=8)
+        ax.indicate_inset_zoom(zoom, edgecolor="0.4")
+        panels.append(zoom)
+    for key in ranked:
+        label = f"{display_name(key)} ({points[key]['area']:.4f})"
+        for panel in panels:
+            panel.plot(points[key][x], points[key][y], color=colour[key], linewidth=2, label=label)
+
+
+def roc_curves(models: Mapping[str, tuple | Mapping], *, ax: Axes | None = None) -> Axes:
+    """Draw ROC curves, with the area under each in the legend.
+
+    Args:
+        models: model key → `(y_true, y_score)`, or what `evaluation.curve_points` returned.
+        ax: where to draw.
+
+    Returns:
+        Axes with one curve a model and the diagonal of a coin flip.
+    """
+    ax = open_axes(ax, 4.6, 4.6)
+    _curves(models, "roc", "fpr", "tpr", ax, corner=(-0.002, 0.1), inset=(0.46, 0.36, 0.45, 0.45))
+    ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1.2)
+    label_axes(ax, title="ROC curve", x="REAL called FAKE (rate)", y="FAKE called FAKE (rate)")
+    ax.legend(title="Area under the curve", loc="lower right", fontsize=9)
+    return ax
+
+
+def pr_curves(models: Mapping[str, tuple | Mapping], *, ax: Axes | None = None) -> Axes:
+    """Draw precision-recall curves of FAKE, with the average precision in the legend.
+
+    Args:
+        models: model key → `(y_true, y_score)`, or what `evaluation.curve_points` returned.
+        ax: where to draw.
+
+    Returns:
+        Axes with one curve a model.
+    """
+    ax = open_axes(ax, 4.6, 4.6)
+    _curves(
+        models, "pr", "recall", "precision", ax, corner=(0.9, 1.002), inset=(0.2, 0.36, 0.45, 0.45)
+    )
+    label_axes(ax, title="Precision-recall curve", x="Recall of FAKE", y="Precision of FAKE")
+    ax.legend(title="Average precision", loc="lower left", fontsize=9)
+    return ax
+
+
+def reliability(models: Mapping[str, tuple], *, bins: int = 10, ax: Axes | None = None) -> Axes:
+    """Draw how often an image with a given p_fake is FAKE, with the calibration error.
+
+    Args:
+        models: model key (or any name, such as "before") → `(y_true, y_score)`.
+        bins: groups of equal width of p_fake; a group of fewer than 5 images is not drawn. (The
+            error in the legend is over groups of equally many images.)
+        ax: where to draw.
+
+    Returns:
+        Axes with one line a model, 95 % Jeffreys intervals (Brown et al. 2001, "Interval estimation
+        for a binomial proportion") and the diagonal of perfect calibration.
+    """
+    ax = open_axes(ax, 4.6, 4.6)
+    ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1.2)
+    for key, colour in colours(list(models)).items():
+        y_true, y_score = (np.asarray(values) for values in models[key])
+        group = np.minimum((y_score * bins).astype(int), bins - 1)
+        count = np.bincount(group, minlength=bins)
+        drawn = count >= 5
+        fake = np.bincount(group, weights=y_true, minlength=bins)[drawn]
+        mean_score = np.bincount(group, weights=y_score, minlength=bins)[drawn] / count[drawn]
+        real = count[drawn] - fake
+        ax.vlines(
+            mean_score,
+            *beta.ppf([[0.025], [0.975]], fake + 0.5, real + 0.5),
+            **{"color": colour, "linewidth": 1.2, "alpha": 0.6},
+        )
+        ax.plot(
+            *(mean_score, fake / count[drawn]),
+            **{"color": colour, "linewidth": 1.5, "marker": MARKERS.get(key, "o"), "markersize": 5},
+            label=f"{display_name(key)} ({expected_calibration_error(y_true, y_score):.4f})",
+        )
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    label_axes(ax, title="Reliability", x="p_fake (mean of the group)", y="Fraction of FAKE")
+    ax.legend(title="Expected calibration error", loc="upper left", fontsize=9)
+    return ax
+
+
+def metric_bars(
+    comparison: pd.DataFrame,
+    metrics: Sequence[str] = ("accuracy", "f1", "f1_fake", "f1_real"),
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw metrics of several models side by side.
+
+    Args:
+        comparison: as `evaluation.comparison_table` returns it: one row a model.
+        metrics: columns of `comparison`; where `<metric>_low` and `_high` exist, the 95 % interval
+            is drawn.
+        ax: where to draw.
+
+    Returns:
+        Axes with one group of bars a metric, one bar a model, its value written on it.
+    """
+    ax = open_axes(ax, 9, 3.6)
+    width = 0.84 / len(comparison)
+    for index, (key, colour) in enumerate(colours(list(comparison.index)).items()):
+        places = np.arange(len(metrics)) + (index - (len(comparison) - 1) / 2) * width
+        values = comparison.loc[key, list(metrics)].astype(float)
+        ax.bar(places, values, width=width * 0.94, color=colour, label=display_name(key))
+        for place, (metric, value) in zip(places, values.items(), strict=True):
+            low, high = value, value
+            if f"{metric}_low" in comparison:
+                low, high = comparison.loc[key, [f"{metric}_low", f"{metric}_high"]]
+                ax.vlines(place, low, high, color="0.55", linewidth=2)
+            inside = value > 0.25
+            ax.text(
+                *(place, low - 0.03 if inside else high + 0.03, f"{value:.3f}"),
+                **{"rotation": 90, "ha": "center", "va": "top" if inside else "bottom"},
+                color="white" if inside and sum(to_rgb(colour)) < 1.2 else "black",
+            )
+    label_axes(ax, title="Models compared", y="Score")
+    ax.set_xticks(range(len(metrics)), [display_name(metric) for metric in metrics])
+    ax.tick_params(axis="x", length=0)
+    ax.grid(visible=False, axis="x")
+    ax.set_ylim(0, max(1.0, ax.get_ylim()[1]) * 1.04)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, frameon=False)
+    return ax
+
+
+def cost_against_quality(comparison: pd.DataFrame, *, metric: str = "f1") -> Figure:
+    """Draw what each model costs against how good it is.
+
+    Args:
+        comparison: as `evaluation.comparison_table` returns it, with at least one of
+            `training_seconds`, `parameters`, `images_per_second_batch_256`.
+        metric: column on the vertical axis; its 95 % interval is drawn where it is known.
+
+    Returns:
+        Figure with one panel a cost, on a logarithmic axis; a model without a cost is left out.
+    """
+    costs = {
+        "training_seconds": (1 / 60, "Training time (minutes)"),
+        "parameters": (1e-6, "Parameters (millions)"),
+        "images_per_second_batch_256": (1, "Speed (images/s, batch 256)"),
+    }
+    costs = {name: cost for name, cost in costs.items() if name in comparison}
+    figure = new_figure(9, 3.2)
+    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False).ravel()
+    for panel, (name, (factor, label)) in zip(panels, costs.items(), strict=True):
+        known = comparison.dropna(subset=[name])
+        for key, colour in colours(list(known.index)).items():
+            x, y = known.loc[key, name] * factor, known.loc[key, metric]
+            if f"{metric}_low" in known:
+                panel.vlines(x, *known.loc[key, [f"{metric}_low", f"{metric}_high"]], color=colour)
+            panel.plot(
+                *(x, y),
+                **{"color": colour, "marker": MARKERS.get(key, "o"), "markersize": 8},
+                **{"linestyle": "", "label": display_name(key)},
+            )
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.margins(x=0.15)
+        label_axes(panel, x=label, y=display_name(metric) if panel is panels[0] else "")
+    figure.suptitle("Cost against quality", fontsize=12)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
