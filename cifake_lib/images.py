@@ -27,7 +27,7 @@ class ImageError(ValueError):
 
 
 def decode_image(data: bytes, *, name: str = "image") -> Image.Image:
-    """Decodes the bytes of an untrusted file into an upright RGB image.
+    """Decode the bytes of an untrusted file into an upright RGB image.
 
     The size is read from the header and checked before any pixel is decoded. EXIF orientation is
     applied, transparency is laid on white, 16-bit samples keep their high byte, and of an animated
@@ -69,7 +69,7 @@ def decode_image(data: bytes, *, name: str = "image") -> Image.Image:
 
 
 def fit_image(image: Image.Image, size: int) -> np.ndarray:
-    """Crops an image to its central square and resizes it to what a model looks at.
+    """Crop an image to its central square and resize it to what a model looks at.
 
     Args:
         image: An image of any size and mode.
@@ -87,7 +87,7 @@ def fit_image(image: Image.Image, size: int) -> np.ndarray:
 
 
 def _open(data: bytes, name: str) -> Image.Image:
-    """Reads the header."""
+    """Read the header."""
     Image.init()
     try:
         return Image.open(io.BytesIO(data), formats=[key for key in FORMATS if key in Image.OPEN])
@@ -109,7 +109,7 @@ def _too_many_pixels(name: str) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation; a file with unreadable EXIF data is taken as it is."""
+    """Apply the EXIF orientation; a file with unreadable EXIF data is taken as it is."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception as error:
@@ -118,7 +118,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image, file_format: str, name: str) -> Image.Image:
-    """Brings any mode to RGB on white."""
+    """Bring any mode to RGB on white."""
     transparent = image.info.get("transparency")
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
         # Pillow's own conversion clips 16-bit grey at 255; its 16-bit RGB keeps the high byte.

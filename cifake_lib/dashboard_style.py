@@ -1,0 +1,145 @@
+"""The look of the dashboard: one style sheet, system fonts, nothing fetched from elsewhere."""
+
+# Class colours are those of the figures (Okabe & Ito 2008), darkened for text where white paper
+# asks for it. The page keeps its own light paper whatever the theme around it.
+STYLE = """<style>
+.cifake { --ink:#1c2733; --muted:#5a6674; --line:#dde3e9; --wash:#f5f7f9; --accent:#1f4e5f;
+  --real:#0072b2; --fake:#d55e00; --fake-ink:#b34700; color-scheme:light; box-sizing:border-box;
+  color:var(--ink); background:#fff; max-width:1240px; margin:0 auto; padding:0 4px 32px;
+  font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif; }
+.cifake.widget-box, .cifake .widget-box { overflow:visible; }
+.cifake .widget-html, .cifake .widget-html-content { width:auto; margin:0; height:auto;
+  font:inherit; line-height:inherit; color:inherit; overflow:visible; }
+.cifake .widget-html-content p { margin:0 0 8px; line-height:1.5; }
+.cifake h2, .cifake h3 { font-size:16px; font-weight:600; margin:0 0 8px; line-height:1.35; }
+.cifake code { font:13px ui-monospace,Menlo,Consolas,monospace; background:var(--wash);
+  padding:1px 5px; border-radius:4px; color:inherit; }
+.cf-lead { font-size:17px; max-width:72ch; }
+.cf-banner { border-left:3px solid var(--accent); background:var(--wash); padding:10px 14px;
+  border-radius:0 6px 6px 0; margin:4px 0 14px; color:#33414e; max-width:none; }
+.cf-note { color:var(--muted); font-size:13.5px; }
+
+/* tabs */
+.cifake .jupyter-widget-tab, .cifake .widget-tab { overflow:visible; }
+.cifake .lm-TabBar-tab, .cifake .p-TabBar-tab { border:0; background:none; color:var(--muted);
+  font:inherit; font-weight:600; padding:6px 4px; margin:0 22px 0 0; flex:0 0 auto;
+  min-width:0; line-height:1.6; height:auto; border-bottom:3px solid transparent; max-height:none; }
+.cifake .lm-TabBar-tab.lm-mod-current, .cifake .p-TabBar-tab.p-mod-current {
+  color:var(--accent); border-bottom-color:var(--accent); background:none; transform:none; }
+.cifake .lm-TabBar-tab::before, .cifake .lm-TabBar-tab::after { display:none !important; }
+.cifake .lm-TabBar-tabLabel { line-height:inherit; }
+.cifake .lm-TabBar, .cifake .p-TabBar { border-bottom:1px solid var(--line); overflow:visible;
+  min-height:0; max-height:none; }
+.cifake .widget-tab-contents { border:0; padding:20px 0 0; background:none; overflow:visible;
+  color:var(--ink); }
+
+/* two columns, one when narrow */
+.cifake .cf-columns { display:grid; grid-template-columns:minmax(250px,300px) minmax(0,1fr);
+  gap:36px; align-items:start; }
+@media (max-width:760px) { .cifake .cf-columns { grid-template-columns:minmax(0,1fr); gap:20px; } }
+
+/* buttons */
+.cifake .jupyter-button { border-radius:6px; font:inherit; box-shadow:none; cursor:pointer;
+  transition:none; }
+.cifake .jupyter-button:focus-visible { outline:3px solid #8fb7c6; outline-offset:2px; }
+.cifake .cf-upload { width:100%; height:46px; margin:0 0 6px; background:var(--accent);
+  color:#fff; font-size:0; font-weight:600; }
+/* The widget writes "Choose images (0)"; the count is always 0 and says nothing. */
+.cifake .cf-upload::before { content:"Choose images"; font-size:16px; }
+.cifake .cf-upload:hover:enabled { background:#163a47; color:#fff; box-shadow:none; }
+.cifake .cf-upload:disabled { opacity:.5; cursor:default; }
+.cifake .cf-clear { width:auto; height:32px; padding:0 14px; background:#fff; color:var(--accent);
+  border:1px solid var(--line); margin:0; line-height:1; }
+.cifake .cf-clear:hover:enabled { border-color:var(--accent); background:#fff; box-shadow:none;
+  color:var(--accent); }
+.cifake .cf-examples { display:grid; grid-template-columns:repeat(auto-fill,minmax(44px,1fr));
+  gap:6px; margin:0 0 14px; max-width:330px; }
+.cifake .cf-example { width:auto; height:auto; aspect-ratio:1; min-width:0; margin:0; padding:0;
+  background-size:cover; image-rendering:pixelated; border:1px solid var(--line); }
+.cifake .cf-example:hover:enabled { outline:3px solid var(--accent); outline-offset:1px;
+  box-shadow:none; }
+.cifake .cf-example:disabled { opacity:.55; }
+
+/* state, messages */
+.cf-status { display:flex; gap:10px; align-items:center; color:var(--muted); margin:0 0 12px; }
+.cf-spinner { width:16px; height:16px; border:2px solid var(--line);
+  border-top-color:var(--accent); border-radius:50%; animation:cf-turn 1s linear infinite; }
+@keyframes cf-turn { to { transform:rotate(360deg); } }
+@media (prefers-reduced-motion:reduce) { .cf-spinner { animation:none; } }
+.cf-message { border:1px solid #e3c9a8; background:#fdf6ec; border-radius:6px;
+  padding:8px 12px; margin:0 0 8px; overflow-wrap:anywhere; }
+.cf-empty { border:1px dashed #c3ccd5; border-radius:10px; padding:28px 24px; color:var(--muted);
+  margin:0 0 12px; }
+.cf-empty h3 { color:var(--ink); }
+.cifake .cf-bar-row { display:flex; align-items:center; gap:14px; margin:0 0 12px;
+  flex-flow:row wrap; }
+.cf-summary { font-weight:600; }
+.cifake .cf-progress { width:100%; height:8px; margin:0 0 12px; }
+.cifake .cf-progress .progress { background:var(--wash); border-radius:4px; }
+.cifake .cf-progress .progress-bar { background:var(--accent); border-radius:4px; }
+
+/* one examined image */
+.cf-card { display:grid; grid-template-columns:auto minmax(220px,1fr); gap:12px 24px;
+  border:1px solid var(--line); border-radius:10px; padding:14px 18px 16px; margin:0 0 14px;
+  background:#fff; }
+.cf-card > header { grid-column:1/-1; display:flex; gap:12px; justify-content:space-between;
+  color:var(--muted); font-size:13.5px; }
+.cf-name { overflow:hidden; text-overflow:ellipsis; white-space:nowrap; }
+.cf-pictures { display:flex; flex-wrap:wrap; gap:12px; align-content:flex-start; max-width:330px; }
+.cifake .cf-pictures figure { margin:0; }
+.cifake .cf-pictures img { display:block; height:140px; width:auto; min-width:8px; max-width:250px;
+  object-fit:contain; border-radius:6px; background:var(--wash); margin:0; }
+.cifake img.cf-pixels { image-rendering:pixelated; }
+.cifake .cf-pictures figcaption { color:var(--muted); font-size:12px; margin-top:4px;
+  max-width:150px; line-height:1.35; }
+.cifake .cf-answer .cf-verdict { font-size:24px; line-height:1.2; margin:0 0 2px; }
+.cf-REAL { color:var(--real); } .cf-FAKE { color:var(--fake-ink); }
+.cf-confidence { font-size:16px; color:var(--ink); }
+.cifake .cf-answer .cf-together, .cifake .cf-answer .cf-truth { color:var(--muted);
+  font-size:13.5px; margin:0 0 10px; }
+.cifake .cf-answer .cf-truth { margin-top:-8px; }
+.cf-scale, .cf-model { display:grid; grid-template-columns:96px minmax(60px,1fr) 112px; gap:12px;
+  align-items:center; }
+.cf-scale { font-size:11px; letter-spacing:.04em; color:var(--muted); }
+.cf-scale span:first-child { grid-column:2; }
+.cf-scale span:last-child { grid-column:2; grid-row:1; justify-self:end; }
+.cf-model { padding:4px 0; font-size:14px; }
+.cf-bar { position:relative; height:10px; border-radius:5px; background:#e9edf1; }
+.cf-bar::after { content:""; position:absolute; left:50%; top:-3px; bottom:-3px; width:1px;
+  background:#98a3ae; }
+.cf-bar i { position:absolute; top:0; bottom:0; border-radius:5px; }
+.cf-bar i.cf-REAL { background:var(--real); } .cf-bar i.cf-FAKE { background:var(--fake); }
+.cf-model-answer { white-space:nowrap; }
+@media (max-width:560px) {
+  .cf-card { grid-template-columns:minmax(0,1fr); padding:12px 14px; }
+  .cf-scale, .cf-model { grid-template-columns:84px minmax(40px,1fr) 104px; gap:8px; }
+}
+
+/* models */
+.cf-scroll { overflow-x:auto; margin:0 0 18px; }
+.cifake table.cf-table { border-collapse:collapse; font-size:14px; margin:0; width:100%;
+  font-variant-numeric:tabular-nums; border:0; }
+.cifake .cf-table th, .cifake .cf-table td { padding:6px 10px; text-align:right; border:0;
+  border-bottom:1px solid var(--line); white-space:nowrap; vertical-align:top; background:none; }
+.cifake .cf-table thead th, .cifake .cf-table thead td { color:var(--muted); font-weight:600;
+  font-size:13px; }
+.cifake .cf-table th:first-child, .cifake .cf-left th, .cifake .cf-left td { text-align:left; }
+.cifake .cf-table th[scope=colgroup] { text-align:center; }
+.cifake .cf-table tbody tr:hover { background:var(--wash); }
+.cifake .cf-table small { display:block; color:var(--muted); font-size:11.5px; }
+.cf-figures { display:flex; flex-wrap:wrap; gap:8px 20px; margin:0 0 20px; }
+.cifake .cf-figures img { flex:1 1 380px; min-width:0; max-width:600px; width:100%; height:auto;
+  margin:0; }
+.cifake .cf-figures img.cf-wide { flex-basis:100%; max-width:1000px; }
+@media (max-width:560px) { .cifake .cf-figures img { flex-basis:100%; } }
+
+/* the page around it, when Voilà serves it */
+body[data-voila] #rendered_cells > div { padding:0; }
+body[data-voila] .jp-Cell { padding:0; }
+body[data-voila] .jp-MarkdownCell .jp-MarkdownOutput { max-width:1240px; margin:0 auto;
+  padding:20px 4px 0; font-family:system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif; }
+body[data-voila] .jp-InputPrompt, body[data-voila] .jp-OutputPrompt,
+body[data-voila] .jp-Collapser { display:none; }
+body[data-voila] h1 a.anchor-link { display:none; }
+body[data-voila] { padding:0 16px; overflow-x:hidden; }
+</style>"""

@@ -1,0 +1,163 @@
+"""The trained models as one object: images in, verdicts out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from cifake_lib import runs as run_folders
+from cifake_lib.calibration import ensemble_logit, probability
+from cifake_lib.images import fit_image
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH_SIZE = 256
+
+logger = logging.getLogger(__name__)
+
+
+class ModelsMissing(RuntimeError):
+    """There is no trained model to ask; the text says how to get one."""
+
+
+@dataclass(frozen=True)
+class ModelVerdict:
+    """What one model says about one image.
+
+    Attributes:
+        p_fake: Calibrated probability that the image is generated, 0–1.
+    """
+
+    p_fake: float
+
+    @property
+    def label(self) -> str:
+        """The likelier class, "REAL" or "FAKE"."""
+        return "FAKE" if self.p_fake >= 0.5 else "REAL"
+
+    @property
+    def confidence(self) -> float:
+        """Probability of `label`, 0.5–1."""
+        return max(self.p_fake, 1 - self.p_fake)
+
+
+@dataclass(frozen=True)
+class Verdict(ModelVerdict):
+    """What the models say together about one image.
+
+    Attributes:
+        p_fake: Probability of the ensemble, 0–1.
+        models: Verdict of each model by key.
+    """
+
+    models: dict[str, ModelVerdict]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Trained models that answer together.
+
+    Attributes:
+        models: Keras models by key, in the order they were asked for.
+        runs: The run folder of each model, by the same keys.
+        missing: For each model that could not be loaded, a sentence that says why.
+    """
+
+    models: dict[str, keras.Model]
+    runs: dict[str, run_folders.Run]
+    missing: dict[str, str]
+
+    @classmethod
+    def load(
+        cls, *, runs: str = "released", keys: Sequence[str] = run_folders.MODEL_STAGES
+    ) -> Detector:
+        """Load whatever trained models there are.
+
+        Args:
+            runs: "released" for the models that come with the project, "latest" for those
+                trained last on this machine.
+            keys: The models to look for.
+
+        Returns:
+            A detector with at least one model; those it lacks are named in `missing`.
+
+        Raises:
+            ModelsMissing: None of the models could be loaded.
+        """
+        if runs not in ("released", "latest"):
+            raise ValueError(f"expected runs to be 'released' or 'latest', received {runs!r}")
+        models, found, missing = {}, {}, {}
+        for key in keys:
+            try:
+                found[key] = run_folders.find_run(key, released=runs == "released")
+                models[key] = run_folders.load_model(found[key])
+            except (run_folders.RunNotFound, run_folders.RunDamaged) as error:
+                logger.warning("%s is not available: %s", key, error)
+                missing[key] = str(error)
+            except Exception:
+                # One unreadable run (a broken manifest, weights of another version) must not
+                # silence the other models.
+                logger.exception("%s cannot be loaded", key)
+                missing[key] = f"The run of {key} cannot be loaded; run that stage again."
+        if not models:
+            raise ModelsMissing(
+                "There is no trained model yet. `make pipeline` trains all of them on the "
+                "included sample in a few minutes. " + " ".join(dict.fromkeys(missing.values()))
+            )
+        return cls(models=models, runs={key: found[key] for key in models}, missing=missing)
+
+    @property
+    def input_size(self) -> int:
+        """The largest side in pixels that a model looks at."""
+        return max(run.manifest["model"]["input_size"] for run in self.runs.values())
+
+    def predict(self, images: Sequence[Image.Image | np.ndarray]) -> list[Verdict]:
+        """Judge images of any size.
+
+        Every model sees each image through `fit_image` and applies its own temperature; the
+        ensemble is the sigmoid of the mean of the calibrated logits, with 0.5 as its threshold.
+
+        Args:
+            images: RGB images, or uint8 arrays of shape `(height, width, 3)`, 0–255.
+
+        Returns:
+            One verdict per image, in order.
+        """
+        if len(images) == 0:
+            return []
+        logits = np.stack([self._logits(key, images) for key in self.models])
+        p_fake = probability(logits)
+        together = probability(ensemble_logit(logits))
+        return [
+            Verdict(
+                p_fake=float(together[index]),
+                models={
+                    key: ModelVerdict(float(p_fake[row, index]))
+                    for row, key in enumerate(self.models)
+                },
+            )
+            for index in range(len(images))
+        ]
+
+    def _logits(self, key: str, images: Sequence[Image.Image | np.ndarray]) -> np.ndarray:
+        """Calibrated logits of one model, float64 of shape `(len(images),)`."""
+        manifest = self.runs[key].manifest
+        size = manifest["model"]["input_size"]
+        logits = []
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = np.stack(
+                [
+                    fit_image(
+                        image if isinstance(image, Image.Image) else Image.fromarray(image), size
+                    )
+                    for image in images[start : start + BATCH_SIZE]
+                ]
+            )
+            logits.append(np.asarray(self.models[key].predict_on_batch(batch)).ravel())
+        return np.concatenate(logits).astype(np.float64) / manifest["temperature"]
