@@ -208,6 +208,8 @@ def _execute(step: Step, output: Path, progress: Progress) -> None:
             progress_bar=False,
             cwd=str(step.notebook.parent),
             progress=progress,
+            # Kernels talk over this machine's loopback; their warning about it would cut the bar.
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
     except PapermillExecutionError as error:
         line = error.source.strip().partition("\n")[0]

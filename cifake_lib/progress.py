@@ -36,6 +36,8 @@ class Progress:
     @contextlib.contextmanager
     def stage(self, name: str, *, cells: int) -> Iterator[None]:
         """Show a stage's name and elapsed time, also while one cell runs for long."""
+        self._bar.set_description_str(f"{name} 0:00 ", refresh=False)
+        self._bar.set_postfix_str("", refresh=False)
         stop = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(name, stop), daemon=True)
         ticker.start()

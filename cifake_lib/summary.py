@@ -48,9 +48,10 @@ def write_summary(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     file = plan.folder / "summary.md"
     file.write_text(f"# {title}\n\n{linked}\n", encoding="utf-8")
 
-    html = [relative(plan.folder / row["html"]) if row["html"] else "" for row in rows]
-    shown = [[*c, link] for c, link in zip(cells, html, strict=True)]
-    return f"{title}\n\n{table([*head, 'executed notebook'], shown)}\n\nSummary: {relative(file)}"
+    done = [row for row in rows if row["html"]]
+    shown = [f"  {relative(plan.folder / row['html'])}" for row in done]
+    notebooks = "\n".join(["Executed notebooks:", *shown, f"Links to all files: {relative(file)}"])
+    return f"{title}\n\n{table(head, cells)}\n\n{notebooks}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
