@@ -56,9 +56,7 @@ def augmentation_layers(names: Sequence[str] = DEFAULT_AUGMENTATION) -> list[ker
 
 
 def _image_input(image_size: int, augmentation: Sequence[str]):
-    inputs = keras.Input((image_size, image_size, 3), name="rgb")
-    # Keras casts inputs to the policy's compute type; in bfloat16 whole numbers up to 256 are exact.
-    x = inputs
+    inputs = x = keras.Input((image_size, image_size, 3), name="rgb")
     for layer in augmentation_layers(augmentation):
         x = layer(x)
     return inputs, x

@@ -30,7 +30,7 @@ WEIGHTS = "model.weights.h5"
 _STARTED = "started.json"
 _CHECKPOINTS = "checkpoints"
 _NOTEBOOK = ("notebook.ipynb", "notebook.html")
-_PACKAGES = (
+_PACKAGES = ("cifake-suite", "tensorflow", "jax", "keras", "keras-tuner", "numpy", "pillow")
     "cifake-suite",
     "tensorflow",
     "jax",

@@ -1,0 +1,139 @@
+"""Decode a data set once into a memory-mapped array, and feed shuffled batches from it."""
+
+import hashlib
+import mmap
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+from tqdm.auto import tqdm
+
+from cifake_lib import paths
+from cifake_lib.data import Dataset
+from cifake_lib.images import decode_image, fit_image
+
+_DECODE_TOGETHER = 512
+# Pages of the map that were read count as this process's memory until they are given back.
+_RELEASE_BYTES = 128 * 2**20
+
+
+def load_images(dataset: Dataset, *, image_size: int = 32) -> np.memmap:
+    """Return all images of a data set as one array that is decoded once and kept on disk.
+
+    Args:
+        dataset: An indexed data set.
+        image_size: Side in pixels; each image is cropped to its central square and resized (see
+            `images.fit_image`).
+
+    Returns:
+        uint8 `(images, image_size, image_size, 3)`, RGB, row for row as `dataset.table`. It is
+        mapped, not read: memory does not grow with the number of images.
+    """
+    hashes = "\n".join(dataset.table["content_hash"])
+    key = hashlib.sha256(f"{image_size}\n{hashes}".encode()).hexdigest()[:32]
+    stored = paths.cache_dir() / "pixels" / f"{key}.npy"
+    if not stored.is_file():
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        temporary = stored.with_name(f".{key}.{os.getpid()}.npy")
+        try:
+            _decode(dataset, image_size, temporary)
+            temporary.replace(stored)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return np.load(stored, mmap_mode="r")
+
+
+def _decode(dataset: Dataset, image_size: int, target: Path) -> None:
+    def decode(name: str) -> np.ndarray:
+        return fit_image(decode_image((dataset.folder / name).read_bytes(), name=name), image_size)
+
+    names = dataset.table["path"]
+    shape = (len(names), image_size, image_size, 3)
+    array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    progress = tqdm(desc="Decoding images", total=len(names), unit="image", delay=1)
+    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(names), _DECODE_TOGETHER):
+            part = names[start : start + _DECODE_TOGETHER]
+            array[start : start + len(part)] = np.stack(list(pool.map(decode, part)))
+            progress.update(len(part))
+            _release_pages(array)
+    array.flush()
+
+
+def _release_pages(array: np.ndarray) -> None:
+    """Give the mapped pages back to the system; they are read again when needed."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+class ImageBatches(keras.utils.PyDataset):
+    """Batches of images and labels from one array, shuffled anew for each epoch.
+
+    The order of epoch `n` follows from the seed and `n` alone, so that a run that was killed goes
+    on exactly as it would have.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        rows: np.ndarray | None = None,
+        batch_size: int = 128,
+        shuffle: bool = False,
+        seed: int = 0,
+        transform: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+    ):
+        """Make batches.
+
+        Args:
+            images: uint8 `(images, height, width, 3)`; may be a memory map.
+            labels: `(images,)`, 0 REAL or 1 FAKE.
+            rows: Row numbers or boolean mask of the images to use; all if None.
+            batch_size: Images in a batch; the last batch holds the rest.
+            shuffle: Draw a new order for each epoch.
+            seed: Seed of the order and of `transform`.
+            transform: Changes a batch of images before the model sees it, for instance a
+                corruption; receives the batch and a random generator.
+        """
+        super().__init__()
+        rows = np.arange(len(images)) if rows is None else np.asarray(rows)
+        self.rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        if not len(self.rows):
+            raise ValueError("Expected at least one image, received none")
+        self.images, self.labels = images, np.asarray(labels, dtype=np.float32)
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.transform = transform
+        self._read_bytes = 0
+        self.start_epoch(0)
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return batch `index`: uint8 `(batch, height, width, 3)` and float32 `(batch, 1)`."""
+        rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        # In file order within the batch: neighbours on disk are read together.
+        rows = np.sort(rows)
+        images = self.images[rows]
+        if self.transform:
+            images = self.transform(images, np.random.default_rng((self.seed, self.epoch, index)))
+        self._read_bytes += images.nbytes
+        if self._read_bytes > _RELEASE_BYTES:
+            _release_pages(self.images)
+            self._read_bytes = 0
+        return images, self.labels[rows, None]
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set the order of the batches to that of an epoch, counted from 0."""
+        self.epoch = epoch
+        generator = np.random.default_rng((self.seed, epoch))
+        self._order = generator.permutation(self.rows) if self.shuffle else self.rows
+
+    def on_epoch_end(self) -> None:
+        """Draw the order of the next epoch; Keras calls this."""
+        self.start_epoch(self.epoch + 1)
