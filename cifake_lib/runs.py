@@ -6,13 +6,9 @@ in `artifacts/released/<stage>/` with the same files.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cifake_lib import paths
+from cifake_lib import paths, provenance
 
 SCHEMA = 1
 STAGES = ("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation")
@@ -30,16 +26,6 @@ WEIGHTS = "model.weights.h5"
 _STARTED = "started.json"
 _CHECKPOINTS = "checkpoints"
 _NOTEBOOK = ("notebook.ipynb", "notebook.html")
-_PACKAGES = ("cifake-suite", "tensorflow", "jax", "keras", "keras-tuner", "numpy", "pillow")
-    "cifake-suite",
-    "tensorflow",
-    "jax",
-    "keras",
-    "keras-tuner",
-    "numpy",
-    "pandas",
-    "pillow",
-)
 
 
 class RunNotFound(FileNotFoundError):
@@ -146,7 +132,7 @@ class ActiveRun:
             "positive_class": "FAKE",
             "notes": self.notes,
             **facts,
-            **_environment(),
+            **provenance.environment(),
             "files": _hashes(self.folder),
         }
         write_json(self.folder / "manifest.json", manifest)
@@ -195,7 +181,7 @@ def start_run(
         "run_id": run_id,
         "started_utc": _now(),
         "started_unix": round(time.time(), 1),
-        "git_commit": git_commit(),
+        "git_commit": provenance.git_commit(),
         "profile": profile,
         "parameters": _literals(parameters or {}),
         "seed": seed,
@@ -308,18 +294,6 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def git_commit() -> str:
-    """Return the commit of the checkout, with `+changes` for a changed tree, or an empty string."""
-    command = ["git", "-C", str(paths.project_root()), "describe", "--always", "--abbrev=40"]
-    try:
-        result = subprocess.run(
-            [*command, "--dirty=+changes"], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return result.stdout.strip()
-
-
 def _hashes(folder: Path) -> dict[str, str]:
     skipped = {_STARTED, "manifest.json", *_NOTEBOOK}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -338,26 +312,3 @@ def _literals(variables: dict) -> dict:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _environment() -> dict:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    facts = {"versions": versions, "platform": platform.platform(), "processor": _processor()}
-    if keras := sys.modules.get("keras"):
-        facts["backend"] = keras.config.backend()
-        facts["precision"] = keras.mixed_precision.dtype_policy().name
-    return facts
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.split(':', 1)[1].strip()} × {os.cpu_count()}"
-    return f"{platform.processor() or platform.machine()} × {os.cpu_count()}"
