@@ -1,0 +1,46 @@
+"""Fixtures that tests of several kinds share."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+STAGES = ("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation")
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """A pipeline that ran in its own runs folder; call it to run the pipeline there again."""
+
+    runs: Path
+    run_id: str
+    result: subprocess.CompletedProcess
+    seconds: float
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess:
+        return run_pipeline(self.runs, *arguments)
+
+
+def run_pipeline(runs: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run the pipeline's command from a folder that is not the project's."""
+    return subprocess.run(
+        [sys.executable, "-m", "cifake_lib.pipeline", *arguments],
+        cwd=runs.parent,
+        env=os.environ | {"CIFAKE_RUNS": str(runs)},
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> PipelineRun:
+    """The smoke pipeline, run once for all tests that look at what it made."""
+    runs = tmp_path_factory.mktemp("smoke") / "runs"
+    started = time.monotonic()
+    result = run_pipeline(runs, "--profile", "smoke", "--run-id", "smoke")
+    return PipelineRun(runs, "smoke", result, time.monotonic() - started)

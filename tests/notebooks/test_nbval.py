@@ -1,0 +1,59 @@
+"""nbval: the sources run as prepared by papermill, and executed copies print the same again.
+
+Both run on the smoke profile. Sources carry no outputs, so in the first test nbval checks that
+every cell runs; in the second, cells marked `# NBVAL_CHECK_OUTPUT` must repeat what they printed.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import papermill
+
+from cifake_lib.plan import make_plan
+
+
+def validate(folder, runs):
+    """Run nbval over a folder's notebooks in their order, with a runs folder of its own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+    command += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"]
+    result = subprocess.run(
+        [*command, *sorted(str(file) for file in folder.glob("*.ipynb"))],
+        cwd=folder,
+        env=os.environ | {"CIFAKE_RUNS": str(runs)},
+        capture_output=True,
+        text=True,
+        timeout=850,
+    )
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+
+
+def test_sources_run_with_smoke_parameters(tmp_path):
+    build = tmp_path / "build"
+    build.mkdir()
+    for step in make_plan("smoke", run_id="nbval").steps:
+        papermill.execute_notebook(
+            str(step.notebook),
+            str(build / step.notebook.name),
+            step.changed | {"run_id": step.run_id},
+            prepare_only=True,
+            progress_bar=False,
+        )
+    assert len(list(build.glob("*.ipynb"))) == 5
+    validate(build, tmp_path / "runs")
+
+
+def test_executed_copies_repeat(smoke, tmp_path):
+    assert smoke.result.returncode == 0, smoke.result.stdout + smoke.result.stderr
+    build = tmp_path / "build"
+    build.mkdir()
+    marked = 0
+    for step in make_plan("smoke", run_id=smoke.run_id + "-again").steps:
+        executed = smoke.runs / step.stage / smoke.run_id / "notebook.ipynb"
+        copy = shutil.copy(executed, build / step.notebook.name)
+        sources = [cell.source for cell in nbformat.read(copy, 4).cells]
+        marked += sum("NBVAL_CHECK_OUTPUT" in source for source in sources)
+    assert marked, "no cell is marked # NBVAL_CHECK_OUTPUT, so nothing would be compared"
+    validate(build, tmp_path / "runs")
