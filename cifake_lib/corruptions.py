@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from scipy import ndimage
 
-CHAIN_JPEG_QUALITY = 50
+CHAIN_JPEG_QUALITY = 75  # what messengers and content servers write
 HUE_DEGREES = 60.0  # hue turn of the colour corruption at level 1
 
 

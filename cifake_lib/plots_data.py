@@ -128,14 +128,15 @@ def mistakes(
     columns = min(count, 8)
     rows = -(-count // columns)
     figure = new_figure(9, 2 * (rows * (9 / columns + 0.22) + 0.42))
-    kinds = (("REAL", "FAKE", y_score), ("FAKE", "REAL", 1 - y_score))
-    for part, (true, called, wrongness) in zip(figure.subfigures(2, 1), kinds, strict=True):
-        wrong = np.flatnonzero((y_true == (true == "FAKE")) & (wrongness >= 0.5))
-        worst = wrong[np.argsort(-wrongness[wrong], kind="stable")][:count]
+    is_fake, called_fake = y_true == 1, y_score >= 0.5
+    kinds = (("REAL", "FAKE", ~is_fake), ("FAKE", "REAL", is_fake))
+    for part, (true, called, of_class) in zip(figure.subfigures(2, 1), kinds, strict=True):
+        wrong = np.flatnonzero(of_class & (is_fake != called_fake))
+        worst = wrong[np.argsort(-np.abs(y_score[wrong] - 0.5), kind="stable")][:count]
         titles = [f"p_fake {y_score[index]:.3f}" for index in worst]
         _draw_images(part, images[worst], titles, columns)
-        total = (y_true == (true == "FAKE")).sum()
         part.suptitle(
-            f"{true} called {called}: {len(wrong):,} of {total:,}", color=CLASS_COLOURS[true]
+            f"{true} called {called}: {len(wrong):,} of {of_class.sum():,}",
+            color=CLASS_COLOURS[true],
         )
     return figure

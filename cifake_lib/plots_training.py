@@ -54,7 +54,7 @@ def training_curves(history: pd.DataFrame | Mapping[str, pd.DataFrame]) -> Figur
                 for panel in panels:
                     panel.axvline(start + 0.5, color="0.4", linestyle=":", linewidth=1.2)
                 panels[0].annotate(
-                    str(table["phase"].iloc[start]),
+                    display_name(table["phase"].iloc[start]),
                     **{"xy": (start + 0.5, 1), "xycoords": ("data", "axes fraction")},
                     **{"xytext": (4, -4), "textcoords": "offset points", "va": "top"},
                     **{"color": "0.3", "fontsize": 9},
