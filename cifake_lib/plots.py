@@ -110,8 +110,15 @@ def confusion(confusion: Sequence[Sequence[int]], *, title: str, ax: Axes | None
     names = list(CLASS_COLOURS)
     sns.heatmap(
         pd.DataFrame(shares, index=names, columns=names),
-        **{"annot": np.array(text), "fmt": "", "vmin": 0, "vmax": 1, "cmap": "Blues"},
-        **{"cbar": False, "square": True, "linewidths": 2, "annot_kws": {"fontsize": 11}},
+        annot=np.array(text),
+        fmt="",
+        vmin=0,
+        vmax=1,
+        cmap="Blues",
+        cbar=False,
+        square=True,
+        linewidths=2,
+        annot_kws={"fontsize": 11},
         ax=ax,
     )
     ax.set(title=title, xlabel="Predicted class", ylabel="True class")
@@ -204,11 +211,17 @@ def reliability(models: Mapping[str, tuple], *, bins: int = 10, ax: Axes | None 
         ax.vlines(
             mean_score,
             *beta.ppf([[0.025], [0.975]], fake + 0.5, real + 0.5),
-            **{"color": colour, "linewidth": 1.2, "alpha": 0.6},
+            color=colour,
+            linewidth=1.2,
+            alpha=0.6,
         )
         ax.plot(
-            *(mean_score, fake / count[drawn]),
-            **{"color": colour, "linewidth": 1.5, "marker": MARKERS.get(key, "o"), "markersize": 5},
+            mean_score,
+            fake / count[drawn],
+            color=colour,
+            linewidth=1.5,
+            marker=MARKERS.get(key, "o"),
+            markersize=5,
             label=f"{display_name(key)} ({expected_calibration_error(y_true, y_score):.4f})",
         )
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
@@ -247,8 +260,12 @@ def metric_bars(
                 ax.vlines(place, low, high, color="0.55", linewidth=2)
             inside = value > 0.25
             ax.text(
-                *(place, low - 0.03 if inside else high + 0.03, f"{value:.3f}"),
-                **{"rotation": 90, "ha": "center", "va": "top" if inside else "bottom"},
+                place,
+                low - 0.03 if inside else high + 0.03,
+                f"{value:.3f}",
+                rotation=90,
+                ha="center",
+                va="top" if inside else "bottom",
                 color="white" if inside and sum(to_rgb(colour)) < 1.2 else "black",
             )
     label_axes(ax, title="Models compared", y="Score")
@@ -286,9 +303,13 @@ def cost_against_quality(comparison: pd.DataFrame, *, metric: str = "f1") -> Fig
             if f"{metric}_low" in known:
                 panel.vlines(x, *known.loc[key, [f"{metric}_low", f"{metric}_high"]], color=colour)
             panel.plot(
-                *(x, y),
-                **{"color": colour, "marker": MARKERS.get(key, "o"), "markersize": 8},
-                **{"linestyle": "", "label": display_name(key)},
+                x,
+                y,
+                color=colour,
+                marker=MARKERS.get(key, "o"),
+                markersize=8,
+                linestyle="",
+                label=display_name(key),
             )
         panel.set_xscale("log")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

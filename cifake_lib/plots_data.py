@@ -103,7 +103,10 @@ def before_after(
             panel.spines[:].set_visible(False)
         row[0].set_ylabel(
             display_name(name),
-            **{"rotation": 0, "ha": "right", "va": "center", "fontsize": 10},
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=10,
         )
     figure.suptitle(title, fontsize=12)
     return figure

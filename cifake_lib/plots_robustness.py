@@ -28,8 +28,11 @@ def robustness_curves(table: pd.DataFrame, *, metric: str = "accuracy") -> Figur
             chosen = table[table["corruption"].isin(["clean", name]) & (table["model"] == key)]
             chosen = chosen.sort_values("severity")
             panel.plot(
-                *(chosen["severity"], chosen[metric]),
-                **{"color": colour[key], "marker": MARKERS.get(key, "o"), "markersize": 4},
+                chosen["severity"],
+                chosen[metric],
+                color=colour[key],
+                marker=MARKERS.get(key, "o"),
+                markersize=4,
                 label=display_name(key),
             )
         levels = chosen.set_index("severity")["level"].drop(0, errors="ignore")

@@ -55,9 +55,13 @@ def training_curves(history: pd.DataFrame | Mapping[str, pd.DataFrame]) -> Figur
                     panel.axvline(start + 0.5, color="0.4", linestyle=":", linewidth=1.2)
                 panels[0].annotate(
                     display_name(table["phase"].iloc[start]),
-                    **{"xy": (start + 0.5, 1), "xycoords": ("data", "axes fraction")},
-                    **{"xytext": (4, -4), "textcoords": "offset points", "va": "top"},
-                    **{"color": "0.3", "fontsize": 9},
+                    xy=(start + 0.5, 1),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(4, -4),
+                    textcoords="offset points",
+                    va="top",
+                    color="0.3",
+                    fontsize=9,
                 )
     label_axes(panels[0], title="Loss", x="Epoch", y="Binary cross-entropy")
     label_axes(panels[1], title="Accuracy", x="Epoch", y="Accuracy")
@@ -128,8 +132,12 @@ def trials_parallel_coordinates(
         ax.axvline(index, color="0.3", linewidth=1, zorder=1)
         for label, place in ticks.items():
             ax.annotate(
-                *(label, (index, place)),
-                **{"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 8},
+                label,
+                (index, place),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
                 bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
             )
     norm = Normalize(completed[objective].min(), completed[objective].max())
