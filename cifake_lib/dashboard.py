@@ -6,11 +6,9 @@ directly and looks at `results` and the widgets. Works with ipywidgets 7 (Colab)
 
 from __future__ import annotations
 
-import functools
 import logging
-import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -20,6 +18,7 @@ from PIL import Image
 
 from cifake_lib import dashboard_cards as cards
 from cifake_lib import dashboard_models as records
+from cifake_lib.dashboard_handlers import guarded, log_to_server, uploaded_files
 from cifake_lib.dashboard_style import STYLE
 from cifake_lib.images import MAX_BYTES, MAX_PIXELS, ImageError, decode_image
 from cifake_lib.runs import RunDamaged
@@ -54,50 +53,6 @@ LOADING = (
 logger = logging.getLogger(__name__)
 
 
-def guarded(doing: str) -> Callable:
-    """Keep the page alive when a handler fails: log the traceback, show one sentence.
-
-    Widgets drop the exceptions of their callbacks silently.
-
-    Args:
-        doing: What the handler does, as in "reading your files".
-
-    Returns:
-        A decorator for handlers of `Dashboard`.
-    """
-
-    def decorate(handler):
-        @functools.wraps(handler)
-        def safe(self, *arguments):
-            try:
-                handler(self, *arguments)
-            except Exception:
-                logger.exception("failed while %s", doing)
-                self.say(
-                    f"Something went wrong while {doing}; the page still works, and the server's "
-                    "log says more."
-                )
-
-        return safe
-
-    return decorate
-
-
-def uploaded_files(value) -> list[tuple[str, int, bytes | memoryview]]:
-    """Read the value of a `FileUpload`.
-
-    Args:
-        value: ipywidgets 8: a tuple of items with name, size and content; ipywidgets 7 (Colab):
-            a dict from name to metadata and content.
-
-    Returns:
-        Name, size in bytes and content of each file.
-    """
-    if isinstance(value, Mapping):
-        return [(name, len(item["content"]), item["content"]) for name, item in value.items()]
-    return [(item["name"], len(item["content"]), item["content"]) for item in value]
-
-
 class Dashboard:
     """Upload or pick pictures, see what each model says, and how good the models are.
 
@@ -116,7 +71,7 @@ class Dashboard:
             runs: "released" for the models that come with the project (or, when there are none,
                 the latest), "latest" for those trained last on this machine.
         """
-        _log_to_server()
+        log_to_server()
         self.detector = detector
         self.results: list[cards.Result] = []
         self.messages: list[str] = []
@@ -360,12 +315,3 @@ def _buttons(box: widgets.Widget) -> list[widgets.Button]:
 
 def _show(widget: widgets.Widget, shown: bool) -> None:
     widget.layout.display = None if shown else "none"
-
-
-def _log_to_server() -> None:
-    """Send the library's log to the server's terminal: a kernel's own stderr goes nowhere."""
-    package = logging.getLogger("cifake_lib")
-    if not package.handlers and sys.__stderr__ is not None:
-        handler = logging.StreamHandler(sys.__stderr__)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        package.addHandler(handler)

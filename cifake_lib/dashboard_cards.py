@@ -97,7 +97,7 @@ def result_card(result: Result, *, number: int) -> str:
     pictures = [_figure(result.preview, f"{width} × {height}", name, max(width, height))]
     if result.model_input:
         side = result.input_size
-        caption = f"what the models see: {side} × {side}"
+        caption = f"what the models see, {side} × {side}"
         pictures.append(_figure(result.model_input, caption, caption, side))
     verdict = result.verdict
     together = "All models together" if len(verdict.models) > 1 else "The one model available"

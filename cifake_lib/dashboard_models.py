@@ -15,8 +15,8 @@ from cifake_lib.runs import Run, RunDamaged, RunNotFound
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RATES = ("accuracy", "roc_auc")
-CLASS_RATES = ("precision", "recall", "f1")
+RATES = {"accuracy": "Accuracy", "roc_auc": "ROC AUC"}
+CLASS_RATES = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def comparison_html(records: Records) -> str:
     Raises:
         RunDamaged: A file differs from its manifest.
     """
-    from cifake_lib.plots import display_name, metric_name
+    from cifake_lib.plots import display_name
 
     if records.evaluation is None:
         return (
@@ -115,11 +115,8 @@ def comparison_html(records: Records) -> str:
         )
     metrics = records.evaluation.read_json("metrics.json")
     columns = [*RATES, *(f"{rate}_{name}" for name in ("fake", "real") for rate in CLASS_RATES)]
-    heads = "".join(
-        f'<th scope="col">{metric_name(column) if column in RATES else rate.capitalize()}</th>'
-        for column in columns
-        for rate in [column.split("_")[0].replace("f1", "F1")]
-    )
+    titles = [*RATES.values(), *CLASS_RATES.values(), *CLASS_RATES.values()]
+    heads = "".join(f'<th scope="col">{title}</th>' for title in titles)
     rows = []
     for key, values in metrics["models"].items():
         cells = "".join(_rate_cell(values, column) for column in columns)
@@ -202,25 +199,34 @@ def figures_html(records: Records) -> str:
     metrics = records.evaluation.read_json("metrics.json")["models"]
     curves = records.evaluation.read_json("curves.json")
 
-    def one(draw: Callable, width: float) -> Figure:
-        figure = Figure(figsize=(width, 4), layout="constrained")
+    def image(draw: Callable, alt: str, *, width: float, height: float, css_class: str = "") -> str:
+        figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.subplots())
-        return figure
+        return _svg(figure, alt, css_class)
 
-    table = evaluation.comparison_table(metrics)
-    bars = one(lambda ax: plots.metric_bars(table, ["f1_fake", "f1_real"], ax=ax), 6)
-    roc = one(lambda ax: plots.roc_curves(curves, ax=ax), 5)
-    matrices = Figure(figsize=(3.1 * len(metrics), 3.2), layout="constrained")
-    axes = matrices.subplots(1, len(metrics), squeeze=False)[0]
-    for ax, (key, values) in zip(axes, metrics.items(), strict=True):
-        plots.confusion(values["confusion"], title=plots.display_name(key), ax=ax)
-    return (
-        '<div class="cf-figures">'
-        + _svg(bars, "F1 of each class by model")
-        + _svg(roc, "ROC curve of each model")
-        + _svg(matrices, "Confusion matrix of each model", "cf-wide")
-        + "</div>"
-    )
+    def bars(ax):
+        plots.metric_bars(evaluation.comparison_table(metrics), ["f1_fake", "f1_real"], ax=ax)
+        ax.set_title("F1 of each class")
+
+    large = {"width": 5.6, "height": 4.8}
+    figures = [
+        image(bars, "F1 of each class by model", **large),
+        image(lambda ax: plots.roc_curves(curves, ax=ax), "ROC curve of each model", **large),
+    ]
+    matrices = [
+        image(
+            lambda ax, key=key, values=values: plots.confusion(
+                values["confusion"], title=plots.display_name(key), ax=ax
+            ),
+            f"Confusion matrix of {plots.display_name(key)}",
+            width=3.0,
+            height=3.1,
+            css_class="cf-quarter",
+        )
+        for key, values in metrics.items()
+    ]
+    rows = ("".join(row) for row in (figures, matrices))
+    return "".join(f'<div class="cf-figures">{row}</div>' for row in rows)
 
 
 def models_html(which: str) -> str:
@@ -277,8 +283,8 @@ def _total(counts: dict | int) -> int:
     return sum(map(_total, counts.values())) if isinstance(counts, dict) else int(counts)
 
 
-def _svg(figure: Figure, alt: str, css_class: str = "") -> str:
+def _svg(figure: Figure, alt: str, css_class: str) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True)
     text = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img class="{css_class}" src="data:image/svg+xml;base64,{text}" alt="{alt}">'
+    return f'<img class="{css_class}" src="data:image/svg+xml;base64,{text}" alt="{escape(alt)}">'

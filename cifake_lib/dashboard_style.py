@@ -9,7 +9,9 @@ STYLE = """<style>
   font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif; }
 .cifake.widget-box, .cifake .widget-box { overflow:visible; }
 .cifake .widget-html, .cifake .widget-html-content { width:auto; margin:0; height:auto;
-  font:inherit; line-height:inherit; color:inherit; overflow:visible; }
+  font:inherit; line-height:inherit; color:inherit; overflow:visible; min-width:0; }
+.cifake .widget-html, .cifake .widget-tab-contents > * { max-width:100%; box-sizing:border-box; }
+.cifake .widget-html-content { flex:1 1 auto; }
 .cifake .widget-html-content p { margin:0 0 8px; line-height:1.5; }
 .cifake h2, .cifake h3 { font-size:16px; font-weight:600; margin:0 0 8px; line-height:1.35; }
 .cifake code { font:13px ui-monospace,Menlo,Consolas,monospace; background:var(--wash);
@@ -18,20 +20,23 @@ STYLE = """<style>
 .cf-banner { border-left:3px solid var(--accent); background:var(--wash); padding:10px 14px;
   border-radius:0 6px 6px 0; margin:4px 0 14px; color:#33414e; max-width:none; }
 .cf-note { color:var(--muted); font-size:13.5px; }
+.cifake .widget-html-content p.cf-note { margin-bottom:18px; }
 
 /* tabs */
-.cifake .jupyter-widget-tab, .cifake .widget-tab { overflow:visible; }
-.cifake .lm-TabBar-tab, .cifake .p-TabBar-tab { border:0; background:none; color:var(--muted);
-  font:inherit; font-weight:600; padding:6px 4px; margin:0 22px 0 0; flex:0 0 auto;
-  min-width:0; line-height:1.6; height:auto; border-bottom:3px solid transparent; max-height:none; }
-.cifake .lm-TabBar-tab.lm-mod-current, .cifake .p-TabBar-tab.p-mod-current {
-  color:var(--accent); border-bottom-color:var(--accent); background:none; transform:none; }
-.cifake .lm-TabBar-tab::before, .cifake .lm-TabBar-tab::after { display:none !important; }
-.cifake .lm-TabBar-tabLabel { line-height:inherit; }
-.cifake .lm-TabBar, .cifake .p-TabBar { border-bottom:1px solid var(--line); overflow:visible;
-  min-height:0; max-height:none; }
-.cifake .widget-tab-contents { border:0; padding:20px 0 0; background:none; overflow:visible;
-  color:var(--ink); }
+.cifake .jupyter-widgets.jupyter-widget-tab { overflow:visible; margin:0; }
+.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar { border-bottom:1px solid var(--line);
+  font:inherit; min-height:0; }
+.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab { flex:0 0 auto; border:0;
+  border-bottom:3px solid transparent; background:none; color:var(--muted); font-weight:600;
+  padding:4px 2px; margin:0 24px 0 0; min-height:0; line-height:1.7; transform:none; }
+.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab.lm-mod-current {
+  color:var(--accent); border-bottom-color:var(--accent); }
+.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab:hover { color:var(--ink);
+  background:none; }
+.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab::before { display:none; }
+.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar .lm-TabBar-tabLabel { line-height:1.7; }
+.cifake .jupyter-widgets.jupyter-widget-tab > .widget-tab-contents { border:0; padding:22px 0 0;
+  background:none; overflow:visible; color:var(--ink); }
 
 /* two columns, one when narrow */
 .cifake .cf-columns { display:grid; grid-template-columns:minmax(250px,300px) minmax(0,1fr);
@@ -52,8 +57,8 @@ STYLE = """<style>
   border:1px solid var(--line); margin:0; line-height:1; }
 .cifake .cf-clear:hover:enabled { border-color:var(--accent); background:#fff; box-shadow:none;
   color:var(--accent); }
-.cifake .cf-examples { display:grid; grid-template-columns:repeat(auto-fill,minmax(44px,1fr));
-  gap:6px; margin:0 0 14px; max-width:330px; }
+.cifake .cf-examples { display:grid; grid-template-columns:repeat(4,1fr); gap:8px;
+  margin:0 0 18px; max-width:330px; }
 .cifake .cf-example { width:auto; height:auto; aspect-ratio:1; min-width:0; margin:0; padding:0;
   background-size:cover; image-rendering:pixelated; border:1px solid var(--line); }
 .cifake .cf-example:hover:enabled { outline:3px solid var(--accent); outline-offset:1px;
@@ -85,13 +90,13 @@ STYLE = """<style>
 .cf-card > header { grid-column:1/-1; display:flex; gap:12px; justify-content:space-between;
   color:var(--muted); font-size:13.5px; }
 .cf-name { overflow:hidden; text-overflow:ellipsis; white-space:nowrap; }
-.cf-pictures { display:flex; flex-wrap:wrap; gap:12px; align-content:flex-start; max-width:330px; }
+.cf-pictures { display:flex; flex-wrap:wrap; gap:12px; align-content:flex-start; max-width:336px; }
 .cifake .cf-pictures figure { margin:0; }
-.cifake .cf-pictures img { display:block; height:140px; width:auto; min-width:8px; max-width:250px;
+.cifake .cf-pictures img { display:block; height:128px; width:auto; min-width:8px; max-width:196px;
   object-fit:contain; border-radius:6px; background:var(--wash); margin:0; }
 .cifake img.cf-pixels { image-rendering:pixelated; }
 .cifake .cf-pictures figcaption { color:var(--muted); font-size:12px; margin-top:4px;
-  max-width:150px; line-height:1.35; }
+  max-width:128px; line-height:1.35; }
 .cifake .cf-answer .cf-verdict { font-size:24px; line-height:1.2; margin:0 0 2px; }
 .cf-REAL { color:var(--real); } .cf-FAKE { color:var(--fake-ink); }
 .cf-confidence { font-size:16px; color:var(--ink); }
@@ -101,8 +106,8 @@ STYLE = """<style>
 .cf-scale, .cf-model { display:grid; grid-template-columns:96px minmax(60px,1fr) 112px; gap:12px;
   align-items:center; }
 .cf-scale { font-size:11px; letter-spacing:.04em; color:var(--muted); }
-.cf-scale span:first-child { grid-column:2; }
-.cf-scale span:last-child { grid-column:2; grid-row:1; justify-self:end; }
+.cf-scale span { grid-column:2; grid-row:1; }
+.cf-scale span:last-child { justify-self:end; }
 .cf-model { padding:4px 0; font-size:14px; }
 .cf-bar { position:relative; height:10px; border-radius:5px; background:#e9edf1; }
 .cf-bar::after { content:""; position:absolute; left:50%; top:-3px; bottom:-3px; width:1px;
@@ -112,7 +117,10 @@ STYLE = """<style>
 .cf-model-answer { white-space:nowrap; }
 @media (max-width:560px) {
   .cf-card { grid-template-columns:minmax(0,1fr); padding:12px 14px; }
-  .cf-scale, .cf-model { grid-template-columns:84px minmax(40px,1fr) 104px; gap:8px; }
+  .cf-scale, .cf-model { grid-template-columns:90px minmax(40px,1fr) 108px; gap:8px; }
+  .cifake .cf-pictures img { height:104px; max-width:166px; }
+  .cifake .cf-pictures figcaption { max-width:110px; }
+  .cf-model-name { font-size:13px; white-space:nowrap; }
 }
 
 /* models */
@@ -127,19 +135,22 @@ STYLE = """<style>
 .cifake .cf-table th[scope=colgroup] { text-align:center; }
 .cifake .cf-table tbody tr:hover { background:var(--wash); }
 .cifake .cf-table small { display:block; color:var(--muted); font-size:11.5px; }
-.cf-figures { display:flex; flex-wrap:wrap; gap:8px 20px; margin:0 0 20px; }
-.cifake .cf-figures img { flex:1 1 380px; min-width:0; max-width:600px; width:100%; height:auto;
-  margin:0; }
-.cifake .cf-figures img.cf-wide { flex-basis:100%; max-width:1000px; }
-@media (max-width:560px) { .cifake .cf-figures img { flex-basis:100%; } }
+.cf-figures { display:flex; flex-wrap:wrap; gap:8px 20px; margin:0 0 20px;
+  justify-content:space-between; }
+.cifake .cf-figures img { flex:1 1 380px; min-width:0; max-width:600px; height:auto; margin:0; }
+.cifake .cf-figures img.cf-quarter { flex-basis:220px; max-width:280px; }
+@media (max-width:560px) {
+  .cifake .cf-figures img { flex-basis:100%; }
+  .cifake .cf-figures img.cf-quarter { flex-basis:40%; }
+}
 
 /* the page around it, when Voilà serves it */
-body[data-voila] #rendered_cells > div { padding:0; }
-body[data-voila] .jp-Cell { padding:0; }
-body[data-voila] .jp-MarkdownCell .jp-MarkdownOutput { max-width:1240px; margin:0 auto;
-  padding:20px 4px 0; font-family:system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif; }
-body[data-voila] .jp-InputPrompt, body[data-voila] .jp-OutputPrompt,
-body[data-voila] .jp-Collapser { display:none; }
-body[data-voila] h1 a.anchor-link { display:none; }
-body[data-voila] { padding:0 16px; overflow-x:hidden; }
+body[data-voila] .lm-BoxPanel-child { padding:0 18px !important; }
+body[data-voila] .jp-Cell, body[data-voila] .jp-MarkdownOutput { padding:0; }
+body[data-voila] .jp-OutputArea-output, body[data-voila] .jp-OutputArea { overflow:visible; }
+body[data-voila] .cifake { padding:0 0 32px; margin:0 auto; }
+body[data-voila] .jp-MarkdownCell { max-width:1240px; margin:0 auto; }
+body[data-voila] .jp-MarkdownOutput { color:#1c2733;
+  font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif; }
+body[data-voila] .jp-MarkdownOutput h1 { font-size:30px; font-weight:650; margin:26px 0 10px; }
 </style>"""
