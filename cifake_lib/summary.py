@@ -48,10 +48,10 @@ def write_summary(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     file = plan.folder / "summary.md"
     file.write_text(f"# {title}\n\n{linked}\n", encoding="utf-8")
 
-    done = [row for row in rows if row["html"]]
-    shown = [f"  {relative(plan.folder / row['html'])}" for row in done]
-    notebooks = "\n".join(["Executed notebooks:", *shown, f"Links to all files: {relative(file)}"])
-    return f"{title}\n\n{table(head, cells)}\n\n{notebooks}"
+    shown = [f"  {relative(plan.folder / row['html'])}" for row in rows if row["html"]]
+    notebooks = ["Executed notebooks:", *shown] if shown else []
+    files = "\n".join([*notebooks, f"Links to all files: {relative(file)}"])
+    return f"{title}\n\n{table(head, cells)}\n\n{files}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
