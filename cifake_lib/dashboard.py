@@ -37,8 +37,8 @@ LIMITS = (
     "centre and shrunk. A verdict is a hint, not proof."
 )
 UPLOAD_HINT = (
-    f"JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; up to {MAX_FILES} files at once, each at most "
-    f"{MAX_BYTES // 2**20} MB and {MAX_PIXELS // 10**6} million pixels. "
+    f"JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; each at most {MAX_BYTES // 2**20} MB and "
+    f"{MAX_PIXELS // 10**6} million pixels, up to {MAX_FILES} files and 500 MB at once. "
     "Pictures are examined in memory and not kept."
 )
 EMPTY = (
@@ -72,7 +72,7 @@ class Dashboard:
                 the latest), "latest" for those trained last on this machine.
         """
         log_to_server()
-        self.detector = detector
+        self.detector: Detector | None = None
         self.results: list[cards.Result] = []
         self.messages: list[str] = []
         self._runs = records.choose_runs(runs)
@@ -83,6 +83,8 @@ class Dashboard:
         if detector is None:
             self._status.value = LOADING
             self._loading.start()
+        else:
+            self._ready(detector)
 
     # --- the widgets, built once -------------------------------------------------------------
 
@@ -275,11 +277,14 @@ class Dashboard:
                 "The server's log says why.</div>"
             )
         else:
-            self.detector = detector
-            self._status.value = "".join(
-                f'<div class="cf-message" role="status">{escape(sentence)}</div>'
-                for sentence in detector.missing.values()
-            )
+            self._ready(detector)
+
+    def _ready(self, detector: Detector) -> None:
+        self.detector = detector
+        self._status.value = "".join(
+            f'<div class="cf-message" role="status">{escape(sentence)}</div>'
+            for sentence in detector.missing.values()
+        )
 
     def _disable(self, card: str) -> None:
         self._status.value = card

@@ -1,0 +1,351 @@
+"""The dashboard without a browser: handlers are called as the widgets call them."""
+
+import io
+import json
+import logging
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifake_lib import runs
+from cifake_lib.dashboard import MAX_FILES, Dashboard
+from cifake_lib.dashboard_cards import percent
+from cifake_lib.detector import ModelVerdict, Verdict
+from cifake_lib.images import MAX_BYTES
+
+KEYS = ("baseline_cnn", "tuned_cnn", "resnet50")
+
+
+class Redness:
+    """A detector for which red pictures are FAKE."""
+
+    input_size = 32
+
+    def __init__(self, missing=None):
+        self.missing = missing or {}
+
+    def predict(self, images):
+        verdicts = []
+        for image in images:
+            red = float(np.asarray(image)[..., 0].mean()) / 255
+            models = {key: ModelVerdict(red) for key in KEYS if key not in self.missing}
+            verdicts.append(Verdict(red, models))
+        return verdicts
+
+
+def picture(colour=(255, 0, 0), size=(32, 32), file_format="PNG"):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def upload(*files):
+    """What ipywidgets 8 holds after a choice of files: name, content."""
+    return tuple({"name": name, "content": memoryview(content)} for name, content in files)
+
+
+def write_run(folder, stage, files, **manifest):
+    """A released run in the form that `cifake_lib.runs` reads."""
+    folder = folder / stage
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    manifest = {
+        "stage": stage,
+        "run_id": f"20260102-030405-{stage}",
+        "started_utc": "2026-01-02T03:04:05Z",
+        "finished_utc": "2026-01-02T04:05:06Z",
+        "data": {"name": "sample", "counts": {"train": {"REAL": 1800, "FAKE": 1700}, "test": 500}},
+        "notes": [],
+        "files": {name: runs.file_hash(folder / name) for name in files},
+        **manifest,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def metrics_of(key, base):
+    names = [
+        f"{rate}_{side}" for rate in ("precision", "recall", "f1") for side in ("fake", "real")
+    ]
+    return {
+        "accuracy": base,
+        "roc_auc": base + 0.05,
+        "f1": base,
+        **{name: base + 0.001 * place for place, name in enumerate(names)},
+        "confusion": [[40, 10], [5, 45]],
+        "intervals": {"accuracy": [base - 0.02, base + 0.02]},
+        "training_seconds": 95.0,
+        "parameters": 123456,
+        "run_id": f"20260102-030405-{key}",
+    }
+
+
+@pytest.fixture
+def released(tmp_path, monkeypatch):
+    """A released set: three models (manifests only) and an evaluation."""
+    folder = tmp_path / "released"
+    monkeypatch.setenv("CIFAKE_RELEASED", str(folder))
+    monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
+    for key in KEYS:
+        write_run(folder, key, {}, notes=["trained <without> ImageNet weights"])
+    keys = (*KEYS, "ensemble")
+    metrics = {key: metrics_of(key, 0.71 + 0.04 * place) for place, key in enumerate(keys)}
+    line = {"fpr": [0, 0.5, 1], "tpr": [0, 0.8, 1], "area": 0.65}
+    examples = io.BytesIO()
+    colours = np.array([[0, 0, 255], [0, 255, 0], [255, 0, 0]], dtype=np.uint8)
+    images = np.broadcast_to(colours[:, None, None], (3, 32, 32, 3))
+    np.savez(examples, images=images, labels=[0, 0, 1])
+    write_run(
+        folder,
+        "evaluation",
+        {
+            "metrics.json": json.dumps({"count": 1000, "models": metrics}).encode(),
+            "curves.json": json.dumps({key: {"roc": line} for key in keys}).encode(),
+            "examples.npz": examples.getvalue(),
+        },
+    )
+    return folder
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAKE_RELEASED", str(tmp_path / "released"))
+    monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def dashboard(released):
+    return Dashboard(detector=Redness())
+
+
+def text(dashboard):
+    """Everything the page shows in its HTML widgets, without tags and styles."""
+    values, boxes = [], [dashboard.view]
+    while boxes:
+        widget = boxes.pop(0)
+        boxes = [*getattr(widget, "children", ()), *boxes]
+        if widget.layout.display != "none" and isinstance(getattr(widget, "value", None), str):
+            values.append(widget.value)
+    html = re.sub(r"<style>.*?</style>", "", " ".join(values), flags=re.S)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+
+
+def test_an_upload_gives_the_verdict_of_every_model(dashboard):
+    dashboard.on_upload(upload(("red.png", picture())))
+    (result,) = dashboard.results
+    assert result.verdict.label == "FAKE"
+    shown = text(dashboard)
+    assert "red.png" in shown and "FAKE over 99 % confidence" in shown
+    for name in ("Baseline CNN", "Tuned CNN", "ResNet-50"):
+        assert re.search(rf"{name} FAKE over 99 %", shown)
+    assert "No picture yet" not in shown
+    assert dashboard._progress.layout.display == "none"
+
+
+def test_newest_first_and_counted(dashboard):
+    dashboard.on_upload(upload(("red.png", picture()), ("blue.png", picture((0, 0, 255)))))
+    dashboard.on_upload(upload(("dim.png", picture((60, 0, 0)))))
+    assert [result.name for result in dashboard.results] == ["dim.png", "blue.png", "red.png"]
+    assert [re.search(r"#\d", card.value)[0] for card in dashboard._cards.children] == [
+        "#3",
+        "#2",
+        "#1",
+    ]
+    assert "3 images: 2 REAL, 1 FAKE" in text(dashboard)
+
+
+def test_the_same_file_twice_through_the_widget(dashboard):
+    state = {"name": "red.png", "type": "image/png", "size": 1, "last_modified": 0}
+    for count in (1, 2):
+        dashboard._upload.set_state({"value": [state | {"content": memoryview(picture())}]})
+        assert len(dashboard.results) == count
+        assert dashboard._upload.value == ()
+
+
+def test_uploads_of_ipywidgets_7(dashboard):
+    dashboard.on_upload({"red.png": {"metadata": {"size": 1}, "content": picture()}})
+    assert [result.name for result in dashboard.results] == ["red.png"]
+
+
+def test_a_large_picture_shows_what_the_models_see(dashboard):
+    dashboard.on_upload(upload(("small.png", picture()), ("large.jpg", picture(size=(900, 300)))))
+    large, small = dashboard.results
+    assert large.model_input.startswith("data:image/png;base64,") and not small.model_input
+    assert "900 × 300 what the models see, 32 × 32" in text(dashboard)
+    assert len(large.preview) < 20_000
+
+
+def test_refused_files_give_a_sentence_each_and_the_others_go_on(dashboard):
+    dashboard.on_upload(
+        upload(
+            ("letter.txt", b"Dear reader"),
+            ("huge.png", bytes(MAX_BYTES + 1)),
+            ("cut.jpg", picture(size=(200, 200), file_format="JPEG")[:500]),
+            ("red.png", picture()),
+        )
+    )
+    assert [result.name for result in dashboard.results] == ["red.png"]
+    assert len(dashboard.messages) == 3
+    shown = text(dashboard)
+    assert "letter.txt is not an image" in shown and "huge.png is too large" in shown
+    assert "cut.jpg is damaged" in shown
+    dashboard.on_upload(upload(("red.png", picture())))
+    assert dashboard.messages == []
+
+
+def test_too_many_files_are_cut_in_words(dashboard):
+    dashboard.on_upload(upload(*[(f"{n}.png", picture()) for n in range(MAX_FILES + 3)]))
+    assert len(dashboard.results) == MAX_FILES
+    assert f"{MAX_FILES + 3} files are too many: the first {MAX_FILES}" in text(dashboard)
+
+
+def test_file_names_cannot_inject_markup(dashboard):
+    name = "<img src=x onerror=alert(1)>\"'.png"
+    dashboard.on_upload(upload((name, picture()), (name, b"no image")))
+    page = dashboard._cards.children[0].value + dashboard._said.value
+    assert "<img src=x" not in page and "&lt;img src=x onerror" in page
+    assert dashboard.results[0].name == name
+
+
+def test_a_failing_detector_leaves_a_working_page(dashboard, caplog, monkeypatch):
+    def explode(images):
+        raise RuntimeError("out of memory in layer 7")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
+        patch.setattr(dashboard.detector, "predict", explode)
+        dashboard.on_upload(upload(("red.png", picture())))
+        dashboard.on_example(0)
+    assert "Something went wrong while examining the example" in text(dashboard)
+    assert "layer 7" in caplog.text and "layer 7" not in text(dashboard)
+    assert dashboard._upload.value == () and dashboard._progress.layout.display == "none"
+    dashboard.on_upload(upload(("red.png", picture())))
+    assert len(dashboard.results) == 1 and dashboard.messages == []
+
+
+def test_clear_forgets_everything(dashboard):
+    dashboard.on_upload(upload(("red.png", picture()), ("letter.txt", b"hello")))
+    dashboard.on_clear()
+    assert dashboard.results == [] and dashboard._cards.children == ()
+    shown = text(dashboard)
+    assert "No picture yet" in shown and "red.png" not in shown and "letter.txt" not in shown
+
+
+def test_examples_tell_their_true_class(dashboard):
+    examples = [b for b in buttons(dashboard.view) if "cf-example" in b._dom_classes]
+    assert [button.tooltip for button in examples] == [
+        "Example 1 (REAL)",
+        "Example 2 (REAL)",
+        "Example 3 (FAKE)",
+    ]
+    examples[2].click()
+    assert dashboard.results[0].truth == "FAKE" and dashboard.results[0].verdict.label == "FAKE"
+    assert "True class of this example: FAKE" in text(dashboard)
+
+
+def buttons(widget):
+    found = [widget] if hasattr(widget, "click") else []
+    return found + [b for child in getattr(widget, "children", ()) for b in buttons(child)]
+
+
+def test_the_page_says_what_the_models_were_trained_on(dashboard):
+    assert "trained on the 4,000-image sample" in text(dashboard)
+    assert "A verdict is a hint, not proof" in text(dashboard)
+
+
+def test_models_trained_on_all_data_say_so(released):
+    manifest = released / "resnet50" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["data"] = {"name": "cifake", "counts": {"train": 100_000}}
+    manifest.write_text(json.dumps(content))
+    shown = text(Dashboard(detector=Redness()))
+    assert "Baseline CNN and Tuned CNN: trained on the 4,000-image sample" in shown
+    assert "ResNet-50: trained on 100,000 images (cifake)" in shown
+
+
+def test_the_models_tab_is_read_from_the_run_files_when_opened(dashboard, released):
+    assert dashboard._models.value == ""
+    dashboard._tabs.selected_index = 1
+    page = dashboard._models.value
+    metrics = json.loads((released / "evaluation" / "metrics.json").read_text())
+    for key, values in metrics["models"].items():
+        row = re.search(rf'<tr data-model="{key}">(.*?)</tr>', page, re.S)[1]
+        for metric in ("accuracy", "roc_auc", "precision_real", "recall_fake", "f1_fake"):
+            assert f'<td data-metric="{metric}">{values[metric]:.3f}' in row
+        assert "2 min" in row and "123,456" in row
+    assert "0.690–0.730" in page and "1,000 images" in page
+    assert page.count("<img") == 2 + 4
+    assert "20260102-030405-resnet50" in page and "2026-01-02" in page
+    assert "trained &lt;without&gt; ImageNet weights" in page
+
+
+def test_numbers_of_another_run_are_called_so(released):
+    manifest = released / "tuned_cnn" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("-tuned_cnn", "-newer"))
+    dashboard = Dashboard(detector=Redness())
+    dashboard.on_tab(1)
+    assert "figures above belong to run 20260102-030405-tuned_cnn" in text(dashboard)
+
+
+def test_a_changed_run_file_gives_a_sentence_in_the_models_tab(dashboard, released):
+    path = released / "evaluation" / "metrics.json"
+    path.write_text(path.read_text().replace("0.71", "0.99"))
+    dashboard.on_tab(1)
+    assert "metrics.json is damaged or was changed" in text(dashboard)
+    dashboard.on_upload(upload(("red.png", picture())))
+    assert len(dashboard.results) == 1
+
+
+def test_without_an_evaluation_the_page_still_works(released):
+    (released / "evaluation" / "manifest.json").unlink()
+    dashboard = Dashboard(detector=Redness())
+    dashboard.on_tab(1)
+    assert "not been compared on the test split yet" in text(dashboard)
+    dashboard.on_upload(upload(("red.png", picture())))
+    assert len(dashboard.results) == 1
+
+
+def test_without_models_a_card_says_how_to_get_one(empty):
+    dashboard = Dashboard()
+    assert dashboard.wait() is False
+    dashboard.on_tab(1)
+    assert text(dashboard).count("There is no trained model yet") == 2
+    assert "make pipeline" in text(dashboard)
+    assert dashboard._upload.disabled
+    dashboard.on_upload(upload(("red.png", picture())))
+    assert dashboard.results == []
+
+
+def test_a_missing_model_is_named_and_the_others_answer(released):
+    dashboard = Dashboard(detector=Redness({"resnet50": "ResNet-50 has no <run>."}))
+    dashboard.on_upload(upload(("red.png", picture())))
+    assert "ResNet-50 has no &lt;run&gt;." in text(dashboard)
+    assert list(dashboard.results[0].verdict.models) == ["baseline_cnn", "tuned_cnn"]
+
+
+def test_an_upload_while_models_load_waits_for_them(released, monkeypatch):
+    import threading
+
+    from cifake_lib import detector
+
+    gate = threading.Event()
+
+    def load(*, runs):
+        gate.wait(10)
+        return Redness()
+
+    monkeypatch.setattr(detector.Detector, "load", load)
+    dashboard = Dashboard()
+    assert "Loading the models" in text(dashboard) and dashboard.detector is None
+    threading.Timer(0.2, gate.set).start()
+    dashboard.on_upload(upload(("red.png", picture())))
+    assert len(dashboard.results) == 1 and "Loading the models" not in text(dashboard)
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [(0.5, "50 %"), (0.934, "93 %"), (0.99, "99 %"), (0.9996, "over 99 %"), (1.0, "over 99 %")],
+)
+def test_confidence_is_never_certainty(probability, words):
+    assert percent(probability) == words

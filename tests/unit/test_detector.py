@@ -1,0 +1,127 @@
+"""The detector asks every model in its own way and says which ones are missing."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifake_lib import runs
+from cifake_lib.detector import Detector, ModelsMissing, ModelVerdict
+from cifake_lib.images import fit_image
+
+
+class Brightness:
+    """A model whose logit is the mean of the red channel, in tens, minus an offset."""
+
+    def __init__(self, offset=0.0):
+        self.offset = offset
+        self.batches = []
+
+    def predict_on_batch(self, batch):
+        self.batches.append(np.array(batch))
+        return batch[..., 0].mean(axis=(1, 2), keepdims=True)[:, 0].astype("float32") / 10 - (
+            self.offset
+        )
+
+
+def run(key, *, temperature=1.0, input_size=32):
+    return runs.Run(key, None, {"temperature": temperature, "model": {"input_size": input_size}})
+
+
+def detector(models, **manifests):
+    found = {key: run(key, **manifests.get(key, {})) for key in models}
+    return Detector(models=models, runs=found, missing={})
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def plain(red):
+    return np.full((32, 32, 3), (red, 0, 0), dtype=np.uint8)
+
+
+def test_temperature_divides_the_logit_and_the_ensemble_averages_logits():
+    judge = detector(
+        {"baseline_cnn": Brightness(), "resnet50": Brightness(offset=4)},
+        resnet50={"temperature": 2.0},
+    )
+    (verdict,) = judge.predict([plain(20)])
+    assert verdict.models["baseline_cnn"].p_fake == pytest.approx(sigmoid(2.0))
+    assert verdict.models["resnet50"].p_fake == pytest.approx(sigmoid(-1.0))
+    assert verdict.p_fake == pytest.approx(sigmoid(0.5))
+    assert verdict.label == "FAKE"
+    assert verdict.models["resnet50"].label == "REAL"
+    assert verdict.models["resnet50"].confidence == pytest.approx(sigmoid(1.0))
+
+
+def test_verdicts_come_in_the_order_of_the_images_across_batches():
+    model = Brightness(offset=10)
+    reds = np.random.default_rng(0).integers(0, 200, 300)
+    verdicts = detector({"baseline_cnn": model}).predict([plain(red) for red in reds])
+    assert [len(batch) for batch in model.batches] == [256, 44]
+    np.testing.assert_allclose([v.p_fake for v in verdicts], sigmoid(reds / 10 - 10.0), rtol=1e-5)
+
+
+def test_every_model_sees_its_own_size_through_the_common_door():
+    small, large = Brightness(), Brightness()
+    judge = detector({"baseline_cnn": small, "resnet50": large}, resnet50={"input_size": 64})
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    judge.predict([Image.fromarray(noise)])
+    np.testing.assert_array_equal(small.batches[0][0], fit_image(Image.fromarray(noise), 32))
+    np.testing.assert_array_equal(large.batches[0][0], fit_image(Image.fromarray(noise), 64))
+    assert judge.input_size == 64
+
+
+def test_no_images_no_verdicts():
+    assert detector({"baseline_cnn": Brightness()}).predict([]) == []
+
+
+def test_half_is_fake():
+    assert ModelVerdict(0.5).label == "FAKE"
+    assert ModelVerdict(0.25).label == "REAL" and ModelVerdict(0.25).confidence == 0.75
+
+
+def test_models_that_cannot_be_loaded_are_named(monkeypatch):
+    def load_model(found):
+        if found.stage == "tuned_cnn":
+            raise runs.RunDamaged("model.weights.h5 is damaged.")
+        if found.stage == "resnet50":
+            raise KeyError("builder")
+        return Brightness()
+
+    monkeypatch.setattr(runs, "find_run", lambda key, *, released: run(key))
+    monkeypatch.setattr(runs, "load_model", load_model)
+    judge = Detector.load()
+    assert list(judge.models) == list(judge.runs) == ["baseline_cnn"]
+    assert judge.missing["tuned_cnn"] == "model.weights.h5 is damaged."
+    assert judge.missing["resnet50"].endswith("run that stage again.")
+    assert judge.predict([plain(10)])[0].p_fake == pytest.approx(sigmoid(1.0))
+
+
+@pytest.mark.parametrize("which", ["released", "latest"])
+def test_without_any_model_the_error_says_how_to_get_one(which, monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("CIFAKE_RELEASED", str(tmp_path / "released"))
+    with pytest.raises(ModelsMissing, match="make pipeline"):
+        Detector.load(runs=which)
+
+
+def test_unknown_source_of_runs_is_refused():
+    with pytest.raises(
+        ValueError, match="expected runs to be 'released' or 'latest', received 'x'"
+    ):
+        Detector.load(runs="x")
+
+
+def test_the_page_can_start_without_a_deep_learning_framework():
+    code = (
+        "import sys, cifake_lib.dashboard, cifake_lib.detector;"
+        "print(sorted({'keras', 'tensorflow', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"
