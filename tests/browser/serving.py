@@ -1,0 +1,58 @@
+"""Serve the dashboard and visit it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cifake_lib.paths import project_root
+
+SCREENSHOTS = project_root() / "build" / "screenshots"
+READY = 120_000  # milliseconds; loading TensorFlow on a busy machine
+
+
+@contextmanager
+def serve(log: Path, **environment: str):
+    """Serve the dashboard as `make dashboard` does, on a free port; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "voila", "notebooks/dashboard.ipynb", "--no-browser"]
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [*command, f"--port={port}"],
+            cwd=project_root(),
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"} | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"Voilà did not start:\n{log.read_text()[-3000:]}")
+            with socket.socket() as attempt:
+                if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.2)
+        yield f"http://localhost:{port}/"
+    finally:
+        server.terminate()  # Voilà then ends its kernels
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def visit(browser, address: str, *, width: int = 1280, height: int = 900):
+    """Open the page as a new visitor and wait until the models are loaded."""
+    page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+    page.goto(address, timeout=READY)
+    page.wait_for_selector(".cifake .cf-lead", timeout=READY)
+    page.wait_for_selector(".cf-spinner", state="detached", timeout=READY)
+    return page

@@ -1,0 +1,201 @@
+"""What a visitor of the served dashboard sees and does."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from serving import READY, SCREENSHOTS, visit
+
+from cifake_lib.paths import released_dir
+
+MODELS = ("baseline_cnn", "tuned_cnn", "resnet50")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """Make image files: `picture("a.png", seed=1)` returns the path of a new one."""
+
+    def make(name, *, seed=0, size=(400, 300)):
+        noise = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        path = tmp_path / name
+        Image.fromarray(noise).resize(size).save(path)
+        return path
+
+    return make
+
+
+def choose(page, *paths):
+    """Choose files; the input is never in the page, so the chooser is caught."""
+    with page.expect_file_chooser() as chooser:
+        page.locator(".cf-upload").click()
+    chooser.value.set_files(paths)
+
+
+def wait_for_cards(page, count):
+    page.wait_for_function(
+        "count => document.querySelectorAll('.cf-card').length === count", arg=count, timeout=30_000
+    )
+
+
+def message(page, words):
+    found = page.locator(".cf-message", has_text=words)
+    found.wait_for(timeout=30_000)
+    return found
+
+
+def screenshot(page, name):
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def test_an_upload_gets_the_verdict_of_every_model(page, picture):
+    choose(page, picture("holiday.jpg"))
+    wait_for_cards(page, 1)
+    card = page.locator(".cf-card")
+    assert "holiday.jpg" in card.inner_text()
+    assert card.locator(".cf-verdict b").inner_text() in ("REAL", "FAKE")
+    shown = [row.get_attribute("data-model") for row in card.locator(".cf-model").all()]
+    assert shown == list(MODELS)
+    for row in card.locator(".cf-model").all():
+        assert row.locator("b").inner_text() in ("REAL", "FAKE") and "%" in row.inner_text()
+    # Preview and what the models see; both must have arrived as images.
+    widths = card.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
+    assert widths == [400, 32]
+    screenshot(page, "upload-1280")
+
+
+def test_a_text_file_gets_a_sentence(page, tmp_path):
+    (tmp_path / "letter.txt").write_text("Dear reader")
+    choose(page, tmp_path / "letter.txt")
+    assert "letter.txt is not an image" in message(page, "letter.txt").inner_text()
+    assert page.locator(".cf-card").count() == 0
+
+
+def test_a_file_over_the_limit_gets_a_sentence_and_the_page_goes_on(page, tmp_path, picture):
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(31 * 2**20)
+    choose(page, tmp_path / "huge.png")
+    assert "expected at most 30 MB, received 31.0 MB" in message(page, "huge.png").inner_text()
+    choose(page, picture("after.png"))
+    wait_for_cards(page, 1)
+    assert page.locator(".cf-message").count() == 0
+
+
+def test_a_file_just_under_the_limit_arrives(page, tmp_path):
+    side = (
+        3100  # uncompressed: 29 MB of BMP, far above the 10 MB that the server takes unconfigured
+    )
+    Image.new("RGB", (side, side), (90, 120, 60)).save(tmp_path / "large.bmp")
+    choose(page, tmp_path / "large.bmp")
+    wait_for_cards(page, 1)
+    assert "3100 × 3100" in page.locator(".cf-card").inner_text()
+
+
+def test_the_same_file_twice(page, picture):
+    path = picture("twice.png")
+    choose(page, path)
+    wait_for_cards(page, 1)
+    choose(page, path)
+    wait_for_cards(page, 2)
+    assert page.locator(".cf-summary").inner_text().startswith("2 images")
+
+
+def test_several_files_at_once_newest_first(page, picture):
+    choose(page, picture("one.png", seed=1), picture("two.png", seed=2), picture("three.png"))
+    wait_for_cards(page, 3)
+    assert page.locator(".cf-name").all_inner_texts() == ["three.png", "two.png", "one.png"]
+    page.locator(".cf-clear").click()
+    page.locator(".cf-empty").wait_for()
+    assert page.locator(".cf-card").count() == 0
+
+
+def test_markup_in_a_file_name_stays_text(page, picture):
+    choose(page, picture("<img src=x onerror=document.title=1>.png"))
+    wait_for_cards(page, 1)
+    assert "<img src=x" in page.locator(".cf-name").inner_text()
+    assert page.title() != "1"
+
+
+def test_examples_of_both_classes_get_a_verdict(page):
+    for truth in ("REAL", "FAKE"):
+        page.locator(f".cf-example[title$='({truth})']").first.click()
+        page.locator(".cf-truth", has_text=truth).wait_for()
+    assert page.locator(".cf-card").count() == 2
+    screenshot(page, "examples-1280")
+
+
+def test_two_visitors_do_not_see_each_other(page, browser, server, picture):
+    other = visit(browser, server)
+    try:
+        choose(page, picture("mine.png", seed=1))
+        choose(other, picture("theirs.png", seed=2))
+        for visitor, name in ((page, "mine.png"), (other, "theirs.png")):
+            wait_for_cards(visitor, 1)
+            assert visitor.locator(".cf-name").all_inner_texts() == [name]
+    finally:
+        other.context.close()
+
+
+def test_the_models_tab_shows_the_numbers_of_the_run_files(page):
+    page.get_by_role("tab", name="Models").click()
+    page.locator(".cf-table").first.wait_for(timeout=60_000)
+    metrics = json.loads((released_dir() / "evaluation" / "metrics.json").read_text())
+    for key, values in metrics["models"].items():
+        row = page.locator(f"tr[data-model={key}]")
+        for metric in ("precision_fake", "recall_fake", "f1_fake", "f1_real", "roc_auc"):
+            cell = row.locator(f"td[data-metric={metric}]").inner_text()
+            assert cell.split()[0] == f"{values[metric]:.3f}", (key, metric)
+    images = page.locator(".cf-figures img")
+    assert images.count() == 2 + len(metrics["models"])
+    assert all(images.evaluate_all("images => images.map(i => i.naturalWidth > 100)"))
+    page.set_viewport_size({"width": 1280, "height": 1500})
+    screenshot(page, "models-1280")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_a_telephone_scrolls_in_one_direction_only(page):
+    try:
+        page.set_viewport_size({"width": 380, "height": 800})
+        page.locator(".cf-example").first.click()
+        wait_for_cards(page, 1)
+        for tab, name in (("Analyse", "analyse-380"), ("Models", "models-380")):
+            page.get_by_role("tab", name=tab).click()
+            page.wait_for_timeout(300)
+            screenshot(page, name)
+            wide = page.evaluate(
+                "[...document.querySelectorAll('.cifake, .cf-card, .cf-figures, .cf-banner')]"
+                ".filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.className)"
+            )
+            assert wide == []
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_nothing_is_fetched_from_elsewhere(browser, server):
+    page = browser.new_context().new_page()
+    answered = []
+    page.on("response", lambda response: answered.append(response.url))
+    # An address that never answers must not hold the page up either.
+    page.route("**://cdn.jsdelivr.net/**", lambda route: None)
+    page.goto(server, wait_until="commit")
+    page.wait_for_selector(".cf-lead", timeout=READY)
+    page.context.close()
+    outside = [url for url in answered if not url.startswith((server, "data:", "blob:"))]
+    assert outside == []
+
+
+def test_files_beside_the_notebook_are_not_served(browser, server):
+    page = browser.new_context().new_page()
+    for name in ("profiles.yaml", "voila/files/profiles.yaml", "voila/files/dashboard.ipynb"):
+        assert page.request.get(server + name).status in (403, 404)
+    page.context.close()
+
+
+def test_without_models_a_card_says_how_to_get_one(browser, server_without_models):
+    page = visit(browser, server_without_models)
+    page.locator(".cf-empty", has_text="There is no trained model yet").wait_for()
+    assert "make pipeline" in page.locator(".cf-empty").inner_text()
+    assert page.locator(".cf-upload").is_disabled()
+    screenshot(page, "no-model-1280")
+    page.context.close()
