@@ -87,10 +87,12 @@ class ProgressEngine(NBClientEngine):
         return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
 
-def _last_line(cell: nbformat.NotebookNode | None, *, width: int = 48) -> str:
-    """The last line a cell has printed so far."""
+def _last_line(cell: nbformat.NotebookNode | None, *, width: int = 60) -> str:
+    """What a cell says last: the line after a progress element, or the last line it printed."""
     for output in reversed(cell.get("outputs", []) if cell else []):
-        if output.output_type == "stream" and output.text.strip():
-            line = re.split(r"[\r\n]", output.text.strip())[-1].strip()
-            return line if len(line) <= width else f"{line[: width - 1]}…"
+        html = output.get("data", {}).get("text/html", "")
+        text = output.text if output.output_type == "stream" else html.rpartition("</progress>")[2]
+        lines = re.split(r"[\r\n]+", re.sub("<[^>]*>", "", text).strip())
+        if lines[-1]:
+            return lines[-1] if len(lines[-1]) <= width else f"{lines[-1][: width - 1]}…"
     return ""

@@ -4,12 +4,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-STAGES = ("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -22,10 +21,10 @@ class PipelineRun:
     seconds: float
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess:
-        return run_pipeline(self.runs, *arguments)
+        return _run_pipeline(self.runs, *arguments)
 
 
-def run_pipeline(runs: Path, *arguments: str) -> subprocess.CompletedProcess:
+def _run_pipeline(runs: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run the pipeline's command from a folder that is not the project's."""
     return subprocess.run(
         [sys.executable, "-m", "cifake_lib.pipeline", *arguments],
@@ -38,9 +37,15 @@ def run_pipeline(runs: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="session")
+def run_pipeline() -> Callable[..., subprocess.CompletedProcess]:
+    """`run_pipeline(runs, *arguments)` runs the pipeline's command with that runs folder."""
+    return _run_pipeline
+
+
+@pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> PipelineRun:
     """The smoke pipeline, run once for all tests that look at what it made."""
     runs = tmp_path_factory.mktemp("smoke") / "runs"
     started = time.monotonic()
-    result = run_pipeline(runs, "--profile", "smoke", "--run-id", "smoke")
+    result = _run_pipeline(runs, "--profile", "smoke", "--run-id", "smoke")
     return PipelineRun(runs, "smoke", result, time.monotonic() - started)

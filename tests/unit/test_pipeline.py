@@ -5,11 +5,12 @@ import json
 import nbformat
 import pytest
 import yaml
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from cifake_lib import pipeline
 from cifake_lib.plan import make_plan
 from cifake_lib.profiles import Refused
+from cifake_lib.progress import _last_line
 
 # What `start_run` and `finish` leave behind, without the weight of importing them.
 MAKE_RUN = """
@@ -295,3 +296,33 @@ def test_a_dead_kernel_is_reported(project, capsys):
     write_notebook(notebook, "first", 'run_id = ""', "import os\nos._exit(1)")
     assert pipeline.main(["--only", "first"]) == 1
     assert "the kernel of 01_first.ipynb died" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("outputs", "line"),
+    [
+        ([], ""),
+        ([new_output("stream", text="epoch 1\nepoch 2\n")], "epoch 2"),
+        ([new_output("stream", text="10 %\r20 %")], "20 %"),
+        ([new_output("stream", text="x" * 100)], "x" * 59 + "…"),
+        (
+            [
+                new_output("stream", text="before"),
+                new_output(
+                    "display_data",
+                    {"text/html": "<div><p>row</p><progress value='.2'></progress> epoch 3</div>"},
+                ),
+            ],
+            "epoch 3",
+        ),
+        (
+            [
+                new_output("stream", text="before"),
+                new_output("display_data", {"text/html": "<table></table>"}),
+            ],
+            "before",
+        ),
+    ],
+)
+def test_the_progress_display_repeats_what_a_long_cell_says_last(outputs, line):
+    assert _last_line(new_code_cell("work", outputs=outputs)) == line
