@@ -135,7 +135,8 @@ def build_tuned_cnn(
             x = layers.MaxPooling2D()(x)
         for _ in range(convolutions_per_block):
             x = layers.Conv2D(width * factor, 3, padding="same", use_bias=False)(x)
-            x = layers.BatchNormalization()(x)
+            # Not the default .99: a small data set has too few steps for it to converge.
+            x = layers.BatchNormalization(momentum=0.9)(x)
             x = layers.ReLU()(x)
     x = layers.GlobalAveragePooling2D()(x) if pooling == "global_average" else layers.Flatten()(x)
     x = layers.Dropout(dropout)(x)

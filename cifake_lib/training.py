@@ -1,0 +1,332 @@
+"""Train a model in one or more phases: repeatable from a seed, and resumable after a kill.
+
+Every epoch ends with a checkpoint. What is random in an epoch (order of the images, augmentation,
+dropout) follows from the seed and the number of the epoch, so a run that was killed goes on as it
+would have. Needs Keras 3 and NumPy only.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from cifake_lib.batches import ImageBatches
+from cifake_lib.live import LiveTable
+from cifake_lib.runs import write_json
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training with its own learning-rate schedule.
+
+    Attributes:
+        name: Shown in the history, for instance `head` or `fine_tune`.
+        epochs: At most this many passes over the training images.
+        learning_rate: Peak of the schedule: linear warm-up, then cosine to zero (Loshchilov &
+            Hutter 2017).
+        optimizer: `adamw`, `adam` or `sgd` (Nesterov momentum .9).
+        weight_decay: Decoupled weight decay per step relative to the learning rate; never applied
+            to biases and batch normalisation.
+        warmup: Share of the steps that warm up, 0–1.
+        label_smoothing: 0–1.
+        patience: Stop after this many epochs without a lower validation loss.
+        frozen: Names of layers whose weights stay as they are. Batch normalisation among them
+            stays in inference mode.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    warmup: float = 0.1
+    label_smoothing: float = 0.0
+    patience: int = 5
+    frozen: Sequence[str] = ()
+
+
+def prepare(seed: int) -> str:
+    """Seed every random generator and set the precision policy that suits the device.
+
+    Returns:
+        Name of the policy, see `choose_precision`.
+    """
+    keras.utils.set_random_seed(seed)
+    policy = choose_precision()
+    keras.mixed_precision.set_global_policy(policy)
+    return policy
+
+
+def choose_precision() -> str:
+    """Choose the fastest precision policy that trains well on this device.
+
+    Returns:
+        `mixed_bfloat16` on GPUs from compute capability 8 and on CPUs with AMX or AVX512-BF16
+        (twice as fast there), `mixed_float16` on older GPUs, else `float32`: emulated bfloat16 is
+        slower.
+    """
+    if capability := _gpu_capability():
+        return "mixed_bfloat16" if capability >= 8 else "mixed_float16"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    return "mixed_bfloat16" if "amx_bf16" in flags or "avx512_bf16" in flags else "float32"
+
+
+def device_name() -> str:
+    """Return the name of the device that trains: a GPU's, or `CPU`."""
+    return _nvidia_smi("name") if _gpu_capability() else "CPU"
+
+
+def _gpu_capability() -> float:
+    """Return the compute capability of the first GPU the backend uses, 0 without one."""
+    if not keras.distribution.list_devices("gpu"):
+        return 0.0
+    try:
+        return float(_nvidia_smi("compute_cap"))
+    except ValueError:  # Not NVIDIA: float16 is the safer guess.
+        return 7.0
+
+
+def _nvidia_smi(field: str) -> str:
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "GPU"
+    return result.stdout.splitlines()[0].strip()
+
+
+def compile_model(model: keras.Model, phase: Phase, *, steps: int) -> None:
+    """Compile a model for a phase of `steps` batches in total.
+
+    Raises:
+        ValueError: The optimiser is unknown.
+    """
+    if phase.optimizer not in OPTIMIZERS:
+        raise ValueError(f"Expected an optimizer out of {OPTIMIZERS}, received {phase.optimizer!r}")
+    # At least one step of warm-up, and it does not start at zero: that step would be wasted.
+    warmup_steps = max(1, round(phase.warmup * steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=phase.learning_rate / (warmup_steps + 1),
+        warmup_target=phase.learning_rate,
+        warmup_steps=warmup_steps,
+        decay_steps=max(1, steps - warmup_steps),
+    )
+    options = {"learning_rate": schedule, "weight_decay": phase.weight_decay or None}
+    if phase.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(**options, momentum=0.9, nesterov=True)
+    else:  # In Keras AdamW is Adam with a default weight decay.
+        optimizer = keras.optimizers.Adam(**options)
+    if phase.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    on_cpu = not keras.distribution.list_devices("gpu")
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.BinaryCrossentropy(
+            from_logits=True, label_smoothing=phase.label_smoothing
+        ),
+        metrics=[
+            keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0),
+            # Unlike the loss, comparable between models trained with and without smoothing.
+            keras.metrics.BinaryCrossentropy(name="log_loss", from_logits=True),
+        ],
+        # XLA makes TensorFlow slower on CPUs; JAX cannot do without it.
+        jit_compile=not (on_cpu and keras.backend.backend() == "tensorflow"),
+    )
+
+
+def train(
+    model: keras.Model,
+    phases: Sequence[Phase],
+    batches: ImageBatches,
+    validation: ImageBatches,
+    *,
+    checkpoints: Path,
+    seed: int,
+) -> pd.DataFrame:
+    """Train a model through its phases; continue from the checkpoints where there are any.
+
+    Ends with the weights of the epoch with the lowest validation loss.
+
+    Args:
+        model: Built, with its initial weights loaded; changed in place.
+        phases: In order. Each starts from the best weights so far.
+        batches: Shuffled training batches.
+        validation: Validation batches.
+        checkpoints: Folder of this training's checkpoints, kept by `ActiveRun.checkpoints`.
+        seed: Seed of augmentation and dropout.
+
+    Returns:
+        One row per epoch: `phase`, `epoch` (counted over all phases, from 1), `loss`, `accuracy`,
+        `val_loss`, `val_accuracy`, `learning_rate` (at the end of the epoch), `seconds`,
+        `images_per_second` (of training, without validation) and `peak_memory_mb`.
+    """
+    keeper = _Keeper(checkpoints, batches, seed)
+    with LiveTable() as keeper.live:
+        keeper.live.show(keeper.history)
+        for number, phase in enumerate(phases):
+            if number < keeper.state["phase"] or phase.epochs < 1:
+                continue
+            for layer in model.layers:
+                layer.trainable = layer.name not in phase.frozen
+            compile_model(model, phase, steps=phase.epochs * len(batches))
+            keeper.start(model, number, phase)
+            model.fit(
+                batches,
+                validation_data=validation,
+                initial_epoch=keeper.state["epoch"],
+                epochs=phase.epochs,
+                shuffle=False,
+                verbose=0,
+                callbacks=[keeper],
+            )
+            keeper.finish(number)
+    return keeper.history
+
+
+def training_summary(history: pd.DataFrame) -> dict:
+    """Sum up a history for the manifest: seconds, epochs, images per second, peak memory."""
+    return {
+        "seconds": round(float(history["seconds"].sum()), 1),
+        "epochs": len(history),
+        "images_per_second": round(float(history["images_per_second"].median()), 1),
+        "peak_memory_mb": round(float(history["peak_memory_mb"].max())),
+        "device": device_name(),
+    }
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Keeps checkpoints, history and the best weights, and stops early.
+
+    Keras's own `BackupAndRestore`, `EarlyStopping` and `ModelCheckpoint` forget the best value, the
+    patience used up and the history when the process dies; one state file holds them together.
+    """
+
+    def __init__(self, folder: Path, batches: ImageBatches, seed: int):
+        super().__init__()
+        self.folder, self.batches, self.seed = folder, batches, seed
+        self.state = {"phase": 0, "epoch": 0, "best": math.inf, "wait": 0, "rows": []}
+        if (state := folder / "state.json").is_file():
+            self.state = json.loads(state.read_text(encoding="utf-8"))
+        self.live = None
+
+    @property
+    def history(self) -> pd.DataFrame:
+        return pd.DataFrame(self.state["rows"])
+
+    def start(self, model: keras.Model, number: int, phase: Phase) -> None:
+        self.phase = phase
+        if weights := self.state.get("weights"):
+            # The optimiser's variables are restored only if they exist.
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(self.folder / weights)
+        else:
+            self.state |= {"phase": number, "epoch": 0, "wait": 0}
+            if self.state["rows"]:
+                model.load_weights(self.folder / "best.weights.h5", skip_mismatch=True)
+
+    def finish(self, number: int) -> None:
+        self.model.load_weights(self.folder / "best.weights.h5", skip_mismatch=True)
+        self._drop_checkpoint()
+        self.state |= {"phase": number + 1, "epoch": 0, "wait": 0}
+        write_json(self.folder / "state.json", self.state)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        position = len(self.state["rows"])
+        self.batches.start_epoch(position)
+        self._seed_layers(position)
+        self.started = time.perf_counter()
+        self.trained_seconds = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        share = (batch + 1) / len(self.batches)
+        elapsed = time.perf_counter() - self.started
+        self.live.progress(
+            f"epoch {len(self.state['rows']) + 1} · {self.phase.name} · loss {logs['loss']:.4f} · "
+            f"{share:.0%} · {elapsed / share - elapsed:.0f} s left",
+            share,
+        )
+
+    def on_test_begin(self, logs=None):
+        # The first validation batch comes right after the last training batch.
+        self.trained_seconds = self.trained_seconds or time.perf_counter() - self.started
+
+    def on_epoch_end(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        self.state["rows"].append(
+            {
+                "phase": self.phase.name,
+                "epoch": len(self.state["rows"]) + 1,
+                **{name: float(logs[name]) for name in ("loss", "accuracy")},
+                **{name: float(logs[name]) for name in ("val_loss", "val_accuracy")},
+                "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+                "seconds": round(time.perf_counter() - self.started, 3),
+                "images_per_second": round(len(self.batches.rows) / self.trained_seconds, 1),
+                "peak_memory_mb": round(_peak_memory_mb()),
+            }
+        )
+        self.live.show(self.history)
+        if not math.isfinite(logs["loss"] + logs["val_loss"]):
+            raise FloatingPointError(
+                f"Expected a finite loss in epoch {epoch + 1} of the phase {self.phase.name!r}, "
+                f"received {logs['loss']} (validation {logs['val_loss']}): lower the learning rate "
+                f"({self.phase.learning_rate})."
+            )
+        if logs["val_loss"] < self.state["best"]:
+            self.state |= {"best": float(logs["val_loss"]), "wait": 0}
+            self._save("best.weights.h5")
+        else:
+            self.state["wait"] += 1
+        if self.state["wait"] >= self.phase.patience:
+            self.model.stop_training = True
+        self._checkpoint(epoch + 1)
+
+    def _checkpoint(self, epoch: int) -> None:
+        """Save this epoch under its own name, then point the state to it, then drop the last."""
+        before = self.state.get("weights")
+        name = f"epoch-{len(self.state['rows'])}.weights.h5"
+        self._save(name)
+        self.state |= {"epoch": epoch, "weights": name}
+        if self.model.stop_training:
+            self.state["epoch"] = self.phase.epochs
+        write_json(self.folder / "state.json", self.state)
+        if before:
+            (self.folder / before).unlink(missing_ok=True)
+
+    def _drop_checkpoint(self) -> None:
+        if name := self.state.pop("weights", None):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _save(self, name: str) -> None:
+        temporary = self.folder / f"new-{name}"
+        self.model.save_weights(temporary, overwrite=True)
+        temporary.replace(self.folder / name)
+
+    def _seed_layers(self, position: int) -> None:
+        for index, variable in enumerate(self.model.non_trainable_variables):
+            if variable.path.endswith("seed_generator_state"):
+                sequence = np.random.SeedSequence((self.seed, position, index))
+                variable.assign((sequence.generate_state(2) >> 1).astype(variable.dtype))
+
+
+def _peak_memory_mb() -> float:
+    """Return the peak resident memory of this process in MB."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
+    # Linux counts in KiB, macOS in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
