@@ -16,8 +16,6 @@ from cifake_lib.data import Dataset
 from cifake_lib.images import decode_image, fit_image
 
 _DECODE_TOGETHER = 512
-# Pages of the map that were read count as this process's memory until they are given back.
-_RELEASE_BYTES = 128 * 2**20
 
 
 def load_images(dataset: Dataset, *, image_size: int = 32) -> np.memmap:
@@ -52,22 +50,31 @@ def _decode(dataset: Dataset, image_size: int, target: Path) -> None:
 
     names = dataset.table["path"]
     shape = (len(names), image_size, image_size, 3)
-    array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     progress = tqdm(desc="Decoding images", total=len(names), unit="image", delay=1)
-    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Written, not mapped: a full disk is then an error and not the end of the process.
+    with progress, ThreadPoolExecutor(os.cpu_count()) as pool, target.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(names), _DECODE_TOGETHER):
             part = names[start : start + _DECODE_TOGETHER]
-            array[start : start + len(part)] = np.stack(list(pool.map(decode, part)))
+            file.write(np.stack(list(pool.map(decode, part))).data)
             progress.update(len(part))
-            _release_pages(array)
-    array.flush()
 
 
-def _release_pages(array: np.ndarray) -> None:
-    """Give the mapped pages back to the system; they are read again when needed."""
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+def _take_rows(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Copy rows of an array; of a memory map by reading its file.
+
+    Touching one image through the map brings in up to 2 MB around it, which counts as this
+    process's memory, so that a shuffled epoch would end with the whole file in it.
+    """
+    if not isinstance(images, np.memmap) or not isinstance(images.base, mmap.mmap):
+        return images[rows]
+    taken = np.empty((len(rows), *images.shape[1:]), dtype=images.dtype)
+    with Path(images.filename).open("rb", buffering=0) as file:
+        for row, image in zip(rows.tolist(), taken, strict=True):
+            file.seek(images.offset + row * image.nbytes)
+            file.readinto(image)
+    return taken
 
 
 class ImageBatches(keras.utils.PyDataset):
@@ -108,7 +115,6 @@ class ImageBatches(keras.utils.PyDataset):
         self.images, self.labels = images, np.asarray(labels, dtype=np.float32)
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.transform = transform
-        self._read_bytes = 0
         self.start_epoch(0)
 
     def __len__(self) -> int:
@@ -117,15 +123,11 @@ class ImageBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return batch `index`: uint8 `(batch, height, width, 3)` and float32 `(batch, 1)`."""
         rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        # In file order within the batch: neighbours on disk are read together.
+        # In file order within the batch, which is how a disk reads fastest.
         rows = np.sort(rows)
-        images = self.images[rows]
+        images = _take_rows(self.images, rows)
         if self.transform:
             images = self.transform(images, np.random.default_rng((self.seed, self.epoch, index)))
-        self._read_bytes += images.nbytes
-        if self._read_bytes > _RELEASE_BYTES:
-            _release_pages(self.images)
-            self._read_bytes = 0
         return images, self.labels[rows, None]
 
     def start_epoch(self, epoch: int) -> None:
