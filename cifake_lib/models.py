@@ -272,15 +272,16 @@ def _resnet50_from_file(path: Path) -> keras.Model:
             f"Expected a .weights.h5 file as initial_weights, received {path}"
         )
     whole = keras.applications.ResNet50(include_top=False, weights=None)
+    # The whole network first: a part of it would load from the file of the whole without complaint.
     up_to_stage_4 = keras.Model(whole.input, whole.get_layer("conv4_block6_out").output)
     errors = []
-    for candidate in (up_to_stage_4, whole):
+    for candidate in (whole, up_to_stage_4):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # One of the two candidates never fits.
                 candidate.load_weights(path)
             return candidate
-        except ValueError as error:
+        except (ValueError, OSError, KeyError) as error:
             errors.append(str(error).splitlines()[0])
     raise InitialWeightsError(
         f"{path} fits neither the whole ResNet-50 without top nor its stages 1–4: {errors}"
