@@ -6,6 +6,7 @@ same on any machine, and every subset of a data set agrees with the whole.
 
 import hashlib
 
+import numpy as np
 import pandas as pd
 
 SPLITS = ("train", "validation", "test")
@@ -32,7 +33,7 @@ def assign_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     under .10 are the test split (where there is no official one) and those in [.10, .15) the
     validation split (likewise); the rest is for training. Under `SMALL` images, where hash buckets
     would leave the shares to chance, each class's groups of copies are ranked by bucket and cut at
-    the same shares.
+    the same shares, at least one group each.
 
     Args:
         table: Columns `label`, `content_hash` and `official_split` ("" where there is none).
@@ -42,11 +43,12 @@ def assign_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         A copy with the columns `split` and `crosses_split`: an exact copy of the image lies on
         another side of an official boundary, so evaluation can leave it out.
     """
+    official = table["official_split"]
+    ours = ~official.isin(["test", "validation"])
     buckets = {value: bucket(value, seed=seed) for value in table["content_hash"].unique()}
     if len(table) < SMALL:
-        buckets = _ranked(table, buckets)
+        buckets = _ranked(table[ours], buckets)
     position = table["content_hash"].map(buckets)
-    official = table["official_split"]
     has_test, has_validation = ((official == name).any() for name in ("test", "validation"))
     split = pd.Series("train", index=table.index)
     if not has_validation:
@@ -54,13 +56,13 @@ def assign_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         split[validation] = "validation"
     if not has_test:
         split[position < TEST_SHARE] = "test"
-    split = split.where(~official.isin(["test", "validation"]), official)
+    split = split.where(ours, official)
     sides = split.groupby(table["content_hash"]).transform("nunique")
     return table.assign(split=split, crosses_split=sides > 1)
 
 
 def split_hash(table: pd.DataFrame) -> str:
-    """Return the SHA-256 of a split: content hash, label and split of each image, in path order."""
+    """Return the SHA-256 of a split: path, content hash, label and split, in path order."""
     rows = table.sort_values("path")[["path", "content_hash", "label", "split"]]
     text = rows.to_csv(index=False, header=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
@@ -88,8 +90,12 @@ def take(table: pd.DataFrame, max_images: int) -> pd.DataFrame:
 
 
 def _ranked(table: pd.DataFrame, buckets: dict[str, float]) -> dict[str, float]:
-    """Replace buckets by evenly spaced ranks within each class, one rank per group of copies."""
+    """Move the lowest buckets of each class below the cuts, one bucket per group of copies."""
     groups = table.drop_duplicates("content_hash")
     order = groups["content_hash"].map(buckets).groupby(groups["label"]).rank(method="first")
     size = groups.groupby("label")["content_hash"].transform("size")
-    return dict(zip(groups["content_hash"], (order - 0.5) / size, strict=True))
+    test = (TEST_SHARE * size).round().clip(lower=1)
+    validation = (VALIDATION_SHARE * size).round().clip(lower=1)
+    ends = [order <= test, order <= test + validation]
+    positions = np.select(ends, [0.0, TEST_SHARE], default=1.0)
+    return dict(zip(groups["content_hash"], positions, strict=True))
