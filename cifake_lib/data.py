@@ -172,13 +172,16 @@ def index_images(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         sorted by path; and the files left out, columns `path` and `reason`.
 
     Raises:
-        DatasetError: Fewer than two classes, or a class without a readable image.
+        DatasetError: Fewer than two classes, or a class (of an official split) without a readable
+            image.
     """
     files = [
         (path.relative_to(folder).as_posix(), label, split, path.stat())
         for split, label, class_folder in _class_folders(folder)
         for path in sorted(class_folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".") and path.name != "Thumbs.db"
+        if path.name != "Thumbs.db"
+        and not any(part.startswith(".") for part in path.relative_to(class_folder).parts)
+        and path.is_file()
     ]
     state = "\n".join(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}" for name, _, _, stat in files)
     key = hashlib.sha256(f"{folder.resolve()}\n{state}".encode()).hexdigest()[:32]
@@ -198,12 +201,14 @@ def index_images(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             folder,
             *skipped.iloc[0],
         )
-    for label, name in enumerate(CLASS_NAMES):
-        if not (index["label"] == label).any():
-            raise DatasetError(
-                f"Expected images of the class {name} in {folder}, found none that can be read "
-                f"({len(skipped)} files were left out)."
-            )
+    for split, part in [*index.groupby("official_split"), ("", index)]:
+        for label, name in enumerate(CLASS_NAMES):
+            if not (part["label"] == label).any():
+                raise DatasetError(
+                    f"Expected images of the class {name} in {folder}"
+                    f"{f' for the split {split}' if split else ''}, found none that can be read "
+                    f"({len(skipped)} files were left out)."
+                )
     return index, skipped
 
 
@@ -236,10 +241,10 @@ def _folders(folder: Path) -> list[tuple[str, Path]]:
 
 def _read_index(folder: Path, files: list) -> pd.DataFrame:
     def read(name: str) -> tuple[str, str]:
-        data = (folder / name).read_bytes()
         try:
+            data = (folder / name).read_bytes()
             decode_image(data, name=name)
-        except ImageError as error:
+        except (ImageError, OSError) as error:
             return "", str(error)
         return hashlib.sha256(data).hexdigest(), ""
 
@@ -285,10 +290,17 @@ def _downloaded_copy() -> Path | None:
     """Find CIFAKE where a user or kagglehub puts it."""
     for pattern in ("cifake", "cifake*.zip", "cifake*.tar*", "archive.zip"):
         for path in sorted(paths.data_dir().glob(pattern)):
-            return path
+            # A browser's unfinished download is neither.
+            if path.is_dir() or archives.is_archive(path):
+                return path
     home = Path(os.environ.get("KAGGLEHUB_CACHE", "~/.cache/kagglehub")).expanduser()
-    versions = sorted((home / "datasets" / KAGGLE_HANDLE / "versions").glob("*/train/FAKE"))
-    return versions[-1].parent.parent if versions else None
+    downloads = home / "datasets" / KAGGLE_HANDLE
+    # kagglehub unpacks in place and writes `<version>.complete` at the end.
+    finished = [path.stem for path in downloads.glob("*.complete") if path.stem.isdigit()]
+    for version in sorted(finished, key=int, reverse=True):
+        if (downloads / "versions" / version).is_dir():
+            return downloads / "versions" / version
+    return None
 
 
 def _download() -> Path:
