@@ -57,7 +57,9 @@ def unpack(archive: Path, target: Path, *, max_bytes: int = MAX_UNPACKED_BYTES) 
             staging.rename(target)
         if not target.is_dir():
             raise ArchiveError(f"{archive} could not be moved to {target}")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except ArchiveError:
+        raise
+    except Exception as error:  # Damage and encryption raise zlib, lzma, tar, zip and other errors.
         raise ArchiveError(f"{archive} could not be unpacked: {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
