@@ -122,7 +122,6 @@ class ActiveRun:
         Returns:
             The complete run.
         """
-        shutil.rmtree(self.folder / _CHECKPOINTS, ignore_errors=True)
         manifest = {
             **self.started,
             "finished_utc": _now(),
@@ -136,7 +135,9 @@ class ActiveRun:
             "files": _hashes(self.folder),
         }
         write_json(self.folder / "manifest.json", manifest)
+        # Last: a kill before the manifest must leave something to continue from.
         (self.folder / _STARTED).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / _CHECKPOINTS, ignore_errors=True)
         return Run(self.stage, self.folder, manifest)
 
 
@@ -249,20 +250,24 @@ def load_model(run: Run):
     Raises:
         RunDamaged: The weights are missing or were changed.
     """
-    weights = run.checked(WEIGHTS)
+    model = run.manifest["model"]
+    return rebuild(model["builder"], model["arguments"], run.checked(WEIGHTS))
+
+
+def rebuild(builder: str, arguments: dict, weights: Path):
+    """Build a model of the registry in float32 and load its weights from a file."""
     import keras
 
     from cifake_lib import models
 
-    model = run.manifest["model"]
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_global_policy("float32")
     try:
-        loaded = models.build_model(model["builder"], **model["arguments"])
+        model = models.build_model(builder, **arguments)
     finally:
         keras.mixed_precision.set_global_policy(policy)
-    loaded.load_weights(weights)
-    return loaded
+    model.load_weights(weights)
+    return model
 
 
 def release(run: Run) -> Path:
@@ -298,7 +303,11 @@ def _hashes(folder: Path) -> dict[str, str]:
     skipped = {_STARTED, "manifest.json", *_NOTEBOOK}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in files}
-    return {name: file_hash(path) for name, path in names.items() if name not in skipped}
+    return {
+        name: file_hash(path)
+        for name, path in names.items()
+        if name not in skipped and not name.startswith(f"{_CHECKPOINTS}/")
+    }
 
 
 def _literals(variables: dict) -> dict:
