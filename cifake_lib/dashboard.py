@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -166,11 +165,8 @@ class Dashboard:
                 self.say(f"{len(files)} files are too many: the first {MAX_FILES} were taken.")
             self._examine_files(files[:MAX_FILES])
         finally:
-            if isinstance(self._upload.value, Mapping):
-                self._upload.value.clear()  # ipywidgets 7 keeps the count in a trait of its own
-                self._upload._counter = 0
-            else:
-                self._upload.value = ()
+            # Back to () in ipywidgets 8 and {} in 7: an equal value would raise no event.
+            self._upload.set_trait("value", type(self._upload.value)())
 
     @guarded("examining the example")
     def on_example(self, index: int) -> None:

@@ -41,7 +41,7 @@ STYLE = """<style>
 /* two columns, one when narrow */
 .cifake .cf-columns { display:grid; grid-template-columns:minmax(250px,300px) minmax(0,1fr);
   gap:36px; align-items:start; }
-@media (max-width:760px) { .cifake .cf-columns { grid-template-columns:minmax(0,1fr); gap:20px; } }
+@media (max-width:760px) { .cifake .cf-columns { grid-template-columns:minmax(0,1fr); gap:8px; } }
 
 /* buttons */
 .cifake .jupyter-button { border-radius:6px; font:inherit; box-shadow:none; cursor:pointer;
@@ -64,6 +64,12 @@ STYLE = """<style>
 .cifake .cf-example:hover:enabled { outline:3px solid var(--accent); outline-offset:1px;
   box-shadow:none; }
 .cifake .cf-example:disabled { opacity:.55; }
+/* One row each on a telephone, so that the verdict is not pushed off the screen. */
+@media (max-width:760px) {
+  .cifake .cf-examples { display:flex; flex-flow:row nowrap; overflow-x:auto; padding:3px 0;
+    margin:0 0 10px; max-width:none; }
+  .cifake .cf-example { flex:0 0 52px; height:52px; }
+}
 
 /* state, messages */
 .cf-status { display:flex; gap:10px; align-items:center; color:var(--muted); margin:0 0 12px; }
