@@ -162,7 +162,7 @@ def test_the_same_file_twice_through_the_widget(dashboard):
     content = memoryview(picture())
     for count in (1, 2):
         # What a browser sends, in ipywidgets 7 (Colab) and 8.
-        if widgets.version_info[0] == 7:
+        if widgets.__version__.startswith("7."):
             state = {"metadata": [file], "data": [content], "_counter": count}
         else:
             state = {"value": [file | {"content": content}]}
