@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
@@ -14,6 +15,8 @@ from cifake_lib.runs import Run, RunDamaged, RunNotFound
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 RATES = {"accuracy": "Accuracy", "roc_auc": "ROC AUC"}
 CLASS_RATES = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
@@ -62,6 +65,9 @@ def read_records(which: str) -> Records:
             found[stage] = runs.find_run(stage, released=which == "released")
         except RunNotFound:
             continue
+        except (OSError, ValueError, KeyError):
+            # A manifest cut short by a full disk must not leave a blank page.
+            logger.exception("the manifest of %s cannot be read", stage)
     evaluation = found.pop("evaluation", None)
     return Records(found, evaluation)
 
@@ -79,7 +85,7 @@ def training_notice(records: Records) -> str:
         return ""
     sources = {}
     for run in records.models.values():
-        data = run.manifest["data"]
+        data = run.manifest.get("data", {"name": "unknown data", "counts": 0})
         sources.setdefault((data["name"], _total(data["counts"])), []).append(run)
     sentences = []
     for (name, count), group in sources.items():
@@ -157,7 +163,7 @@ def provenance_html(records: Records) -> str:
     for key, run in stages.items():
         name = escape(display_name(key))
         manifest = run.manifest
-        data = manifest["data"]
+        data = manifest.get("data", {"name": "unknown data", "counts": 0})
         source = f"{escape(data['name'])}, {_total(data['counts']):,} images"
         rows.append(
             f'<tr><th scope="row">{name}</th><td><code>{escape(run.run_id)}</code></td>'

@@ -313,6 +313,17 @@ def test_without_an_evaluation_the_page_still_works(released):
     assert len(dashboard.results) == 1
 
 
+def test_a_manifest_cut_short_leaves_the_rest_of_the_page(released):
+    for stage in ("evaluation", "resnet50"):
+        path = released / stage / "manifest.json"
+        path.write_text(path.read_text()[:50])
+    dashboard = Dashboard(detector=Redness())
+    dashboard.on_tab(1)
+    shown = text(dashboard)
+    assert "trained on the 4,000-image sample" in shown
+    assert "20260102-030405-tuned_cnn" in shown and "-resnet50" not in shown
+
+
 def test_without_models_a_card_says_how_to_get_one(empty):
     dashboard = Dashboard()
     assert dashboard.wait() is False
