@@ -1,6 +1,9 @@
 """Unpack zip and tar archives that are not trusted: once, atomically, and only below the target."""
 
+import bz2
 import contextlib
+import gzip
+import lzma
 import shutil
 import stat
 import tarfile
@@ -99,13 +102,27 @@ def _members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
                         yield info.filename, source
         return
     # Streaming reads each compressed byte once; seeking back in .tar.xz would start over.
-    with tarfile.open(archive, "r|*") as file:
+    with _decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as file:
         for info in file:
             if info.isdir():
                 continue
             if not info.isreg():
                 raise ArchiveError(f"{archive} holds a link or device: {info.name!r}")
             yield info.name, file.extractfile(info)
+        # The checksum of the compression is compared at its end, beyond the last member.
+        while stream.read(_COPY_BYTES):
+            pass
+
+
+def _decompressed(archive: Path) -> BinaryIO:
+    """Open a tar for reading; unlike tarfile's own streams these compare the checksums of gzip."""
+    with archive.open("rb") as file:
+        start = file.read(6)
+    openers = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+    for signature, opener in openers.items():
+        if start.startswith(signature):
+            return opener(archive)
+    return archive.open("rb")
 
 
 def _safe_name(archive: Path, name: str) -> PurePosixPath:
