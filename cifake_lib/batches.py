@@ -7,12 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import keras
 import numpy as np
 from tqdm.auto import tqdm
 
 from cifake_lib import paths
 from cifake_lib.data import Dataset
+from cifake_lib.framework import keras
 from cifake_lib.images import decode_image, fit_image
 
 _DECODE_TOGETHER = 512

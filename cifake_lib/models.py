@@ -10,8 +10,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import keras
-from keras import layers
+from cifake_lib.framework import keras
+
+layers = keras.layers
+
 
 # Each entry makes the layers of one augmentation. Whole-pixel moves (`nearest`) are the default
 # choice: at 32 px any interpolation blurs the very traces that are to be learned. Pixel values stay

@@ -256,9 +256,8 @@ def load_model(run: Run):
 
 def rebuild(builder: str, arguments: dict, weights: Path):
     """Build a model of the registry in float32 and load its weights from a file."""
-    import keras
-
     from cifake_lib import models
+    from cifake_lib.framework import keras
 
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_global_policy("float32")

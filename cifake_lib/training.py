@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 
 from cifake_lib.batches import ImageBatches
+from cifake_lib.framework import HAS_GPU, keras
 from cifake_lib.live import LiveTable
 from cifake_lib.runs import write_json
 
@@ -89,7 +89,7 @@ def device_name() -> str:
 
 def _gpu_capability() -> float:
     """Return the compute capability of the first GPU the backend uses, 0 without one."""
-    if not keras.distribution.list_devices("gpu"):
+    if not HAS_GPU:
         return 0.0
     try:
         return float(_nvidia_smi("compute_cap"))
@@ -129,7 +129,6 @@ def compile_model(model: keras.Model, phase: Phase, *, steps: int) -> None:
         optimizer = keras.optimizers.Adam(**options)
     if phase.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    on_cpu = not keras.distribution.list_devices("gpu")
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.BinaryCrossentropy(
@@ -141,7 +140,7 @@ def compile_model(model: keras.Model, phase: Phase, *, steps: int) -> None:
             keras.metrics.BinaryCrossentropy(name="log_loss", from_logits=True),
         ],
         # XLA makes TensorFlow slower on CPUs; JAX cannot do without it.
-        jit_compile=not (on_cpu and keras.backend.backend() == "tensorflow"),
+        jit_compile=HAS_GPU or keras.backend.backend() == "jax",
     )
 
 
