@@ -7,8 +7,6 @@ would have. Needs Keras 3 and NumPy only.
 
 import json
 import math
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cifake_lib import device
 from cifake_lib.batches import ImageBatches
 from cifake_lib.framework import HAS_GPU, keras
 from cifake_lib.live import LiveTable
 from cifake_lib.runs import write_json
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
+_BEST = "best.weights.h5"
+_LOGGED = ("loss", "accuracy", "val_loss", "val_accuracy", "val_log_loss")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Phase:
             to biases and batch normalisation.
         warmup: Share of the steps that warm up, 0–1.
         label_smoothing: 0–1.
-        patience: Stop after this many epochs without a lower validation loss.
+        patience: Stop after this many epochs without a lower `val_log_loss`.
         frozen: Names of layers whose weights stay as they are. Batch normalisation among them
             stays in inference mode.
     """
@@ -59,51 +60,12 @@ def prepare(seed: int) -> str:
     """Seed every random generator and set the precision policy that suits the device.
 
     Returns:
-        Name of the policy, see `choose_precision`.
+        Name of the policy, see `device.choose_precision`.
     """
     keras.utils.set_random_seed(seed)
-    policy = choose_precision()
+    policy = device.choose_precision()
     keras.mixed_precision.set_global_policy(policy)
     return policy
-
-
-def choose_precision() -> str:
-    """Choose the fastest precision policy that trains well on this device.
-
-    Returns:
-        `mixed_bfloat16` on GPUs from compute capability 8 and on CPUs with AMX or AVX512-BF16
-        (twice as fast there), `mixed_float16` on older GPUs, else `float32`: emulated bfloat16 is
-        slower.
-    """
-    if capability := _gpu_capability():
-        return "mixed_bfloat16" if capability >= 8 else "mixed_float16"
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    return "mixed_bfloat16" if "amx_bf16" in flags or "avx512_bf16" in flags else "float32"
-
-
-def device_name() -> str:
-    """Return the name of the device that trains: a GPU's, or `CPU`."""
-    return _nvidia_smi("name") if _gpu_capability() else "CPU"
-
-
-def _gpu_capability() -> float:
-    """Return the compute capability of the first GPU the backend uses, 0 without one."""
-    if not HAS_GPU:
-        return 0.0
-    try:
-        return float(_nvidia_smi("compute_cap"))
-    except ValueError:  # Not NVIDIA: float16 is the safer guess.
-        return 7.0
-
-
-def _nvidia_smi(field: str) -> str:
-    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return "GPU"
-    return result.stdout.splitlines()[0].strip()
 
 
 def compile_model(model: keras.Model, phase: Phase, *, steps: int) -> None:
@@ -139,8 +101,8 @@ def compile_model(model: keras.Model, phase: Phase, *, steps: int) -> None:
             # Unlike the loss, comparable between models trained with and without smoothing.
             keras.metrics.BinaryCrossentropy(name="log_loss", from_logits=True),
         ],
-        # XLA makes TensorFlow slower on CPUs; JAX cannot do without it.
-        jit_compile=HAS_GPU or keras.backend.backend() == "jax",
+        # XLA makes TensorFlow slower on CPUs. Elsewhere Keras knows which layers it can compile.
+        jit_compile="auto" if HAS_GPU or keras.backend.backend() == "jax" else False,
     )
 
 
@@ -155,7 +117,8 @@ def train(
 ) -> pd.DataFrame:
     """Train a model through its phases; continue from the checkpoints where there are any.
 
-    Ends with the weights of the epoch with the lowest validation loss.
+    Ends with the weights of the epoch with the lowest validation log loss, which unlike the loss is
+    comparable between phases with and without label smoothing.
 
     Args:
         model: Built, with its initial weights loaded; changed in place.
@@ -167,10 +130,18 @@ def train(
 
     Returns:
         One row per epoch: `phase`, `epoch` (counted over all phases, from 1), `loss`, `accuracy`,
-        `val_loss`, `val_accuracy`, `learning_rate` (at the end of the epoch), `seconds`,
-        `images_per_second` (of training, without validation) and `peak_memory_mb`.
+        `val_loss`, `val_accuracy`, `val_log_loss`, `learning_rate` (at the end of the epoch),
+        `seconds`, `images_per_second` (of training, without validation) and `peak_memory_mb`.
+
+    Raises:
+        ValueError: A phase freezes a layer that the model does not have, or its optimiser is
+            unknown.
+        FloatingPointError: The loss became infinite or not a number.
     """
-    keeper = _Keeper(checkpoints, batches, seed)
+    names = [layer.name for layer in model.layers]
+    if unknown := sorted({name for phase in phases for name in phase.frozen} - set(names)):
+        raise ValueError(f"Expected layers of the model to freeze, received {unknown}")
+    keeper = _Keeper(checkpoints, model, batches, seed)
     with LiveTable() as keeper.live:
         keeper.live.show(keeper.history)
         for number, phase in enumerate(phases):
@@ -179,7 +150,7 @@ def train(
             for layer in model.layers:
                 layer.trainable = layer.name not in phase.frozen
             compile_model(model, phase, steps=phase.epochs * len(batches))
-            keeper.start(model, number, phase)
+            keeper.start(number, phase)
             model.fit(
                 batches,
                 validation_data=validation,
@@ -190,6 +161,8 @@ def train(
                 callbacks=[keeper],
             )
             keeper.finish(number)
+    # Also where nothing was left to train: the process was killed after its last epoch.
+    keeper.load_best()
     return keeper.history
 
 
@@ -200,7 +173,7 @@ def training_summary(history: pd.DataFrame) -> dict:
         "epochs": len(history),
         "images_per_second": round(float(history["images_per_second"].median()), 1),
         "peak_memory_mb": round(float(history["peak_memory_mb"].max())),
-        "device": device_name(),
+        "device": device.device_name(),
     }
 
 
@@ -211,9 +184,12 @@ class _Keeper(keras.callbacks.Callback):
     patience used up and the history when the process dies; one state file holds them together.
     """
 
-    def __init__(self, folder: Path, batches: ImageBatches, seed: int):
+    def __init__(self, folder: Path, model: keras.Model, batches: ImageBatches, seed: int):
         super().__init__()
         self.folder, self.batches, self.seed = folder, batches, seed
+        self.trained = model
+        # Shares the layers but has no optimiser: those of two phases differ.
+        self.bare = keras.Model(model.inputs, model.outputs)
         self.state = {"phase": 0, "epoch": 0, "best": math.inf, "wait": 0, "rows": []}
         if (state := folder / "state.json").is_file():
             self.state = json.loads(state.read_text(encoding="utf-8"))
@@ -223,22 +199,26 @@ class _Keeper(keras.callbacks.Callback):
     def history(self) -> pd.DataFrame:
         return pd.DataFrame(self.state["rows"])
 
-    def start(self, model: keras.Model, number: int, phase: Phase) -> None:
+    def start(self, number: int, phase: Phase) -> None:
         self.phase = phase
         if weights := self.state.get("weights"):
             # The optimiser's variables are restored only if they exist.
-            model.optimizer.build(model.trainable_variables)
-            model.load_weights(self.folder / weights)
+            self.trained.optimizer.build(self.trained.trainable_variables)
+            self.trained.load_weights(self.folder / weights)
         else:
             self.state |= {"phase": number, "epoch": 0, "wait": 0}
-            if self.state["rows"]:
-                model.load_weights(self.folder / "best.weights.h5", skip_mismatch=True)
+            self.load_best()
 
     def finish(self, number: int) -> None:
-        self.model.load_weights(self.folder / "best.weights.h5", skip_mismatch=True)
-        self._drop_checkpoint()
+        weights = self.state.pop("weights")
         self.state |= {"phase": number + 1, "epoch": 0, "wait": 0}
+        # State first: a kill in between must not leave it pointing at a file that is gone.
         write_json(self.folder / "state.json", self.state)
+        (self.folder / weights).unlink()
+
+    def load_best(self) -> None:
+        if self.state["rows"]:
+            self.bare.load_weights(self.folder / _BEST)
 
     def on_epoch_begin(self, epoch, logs=None):
         position = len(self.state["rows"])
@@ -266,12 +246,11 @@ class _Keeper(keras.callbacks.Callback):
             {
                 "phase": self.phase.name,
                 "epoch": len(self.state["rows"]) + 1,
-                **{name: float(logs[name]) for name in ("loss", "accuracy")},
-                **{name: float(logs[name]) for name in ("val_loss", "val_accuracy")},
+                **{name: float(logs[name]) for name in _LOGGED},
                 "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
                 "seconds": round(time.perf_counter() - self.started, 3),
                 "images_per_second": round(len(self.batches.rows) / self.trained_seconds, 1),
-                "peak_memory_mb": round(_peak_memory_mb()),
+                "peak_memory_mb": round(device.peak_memory_mb()),
             }
         )
         self.live.show(self.history)
@@ -281,9 +260,9 @@ class _Keeper(keras.callbacks.Callback):
                 f"received {logs['loss']} (validation {logs['val_loss']}): lower the learning rate "
                 f"({self.phase.learning_rate})."
             )
-        if logs["val_loss"] < self.state["best"]:
-            self.state |= {"best": float(logs["val_loss"]), "wait": 0}
-            self._save("best.weights.h5")
+        if logs["val_log_loss"] < self.state["best"]:
+            self.state |= {"best": float(logs["val_log_loss"]), "wait": 0}
+            self._save(self.bare, _BEST)
         else:
             self.state["wait"] += 1
         if self.state["wait"] >= self.phase.patience:
@@ -294,7 +273,7 @@ class _Keeper(keras.callbacks.Callback):
         """Save this epoch under its own name, then point the state to it, then drop the last."""
         before = self.state.get("weights")
         name = f"epoch-{len(self.state['rows'])}.weights.h5"
-        self._save(name)
+        self._save(self.model, name)
         self.state |= {"epoch": epoch, "weights": name}
         if self.model.stop_training:
             self.state["epoch"] = self.phase.epochs
@@ -302,13 +281,9 @@ class _Keeper(keras.callbacks.Callback):
         if before:
             (self.folder / before).unlink(missing_ok=True)
 
-    def _drop_checkpoint(self) -> None:
-        if name := self.state.pop("weights", None):
-            (self.folder / name).unlink(missing_ok=True)
-
-    def _save(self, name: str) -> None:
+    def _save(self, model: keras.Model, name: str) -> None:
         temporary = self.folder / f"new-{name}"
-        self.model.save_weights(temporary, overwrite=True)
+        model.save_weights(temporary, overwrite=True)
         temporary.replace(self.folder / name)
 
     def _seed_layers(self, position: int) -> None:
@@ -316,16 +291,3 @@ class _Keeper(keras.callbacks.Callback):
             if variable.path.endswith("seed_generator_state"):
                 sequence = np.random.SeedSequence((self.seed, position, index))
                 variable.assign((sequence.generate_state(2) >> 1).astype(variable.dtype))
-
-
-def _peak_memory_mb() -> float:
-    """Return the peak resident memory of this process in MB."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**20
-    # Linux counts in KiB, macOS in bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
