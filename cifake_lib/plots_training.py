@@ -67,7 +67,6 @@ def training_curves(history: pd.DataFrame | Mapping[str, pd.DataFrame]) -> Figur
     label_axes(panels[1], title="Accuracy", x="Epoch", y="Accuracy")
     if with_rate:
         label_axes(panels[2], title="Learning rate", x="Epoch", y="Learning rate")
-        panels[2].set_yscale("log")
     for panel in panels:
         panel.set_xlim(0.5, max(len(table) for table in histories.values()) + 0.5)
         panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
