@@ -1,5 +1,6 @@
 """A table and a progress line that update in place: in a notebook cell, or in a terminal."""
 
+import math
 import time
 
 import pandas as pd
@@ -21,7 +22,7 @@ class LiveTable:
         self._bar = None
         if self._handle is None:
             self._bar = tqdm(total=100, leave=False, disable=None, bar_format="{desc} {bar:20}")
-        self._table, self._shown, self._updated = pd.DataFrame(), 0, 0.0
+        self._table, self._shown, self._updated = pd.DataFrame(), 0, -math.inf
         return self
 
     def __exit__(self, *exception) -> None:
@@ -36,22 +37,32 @@ class LiveTable:
         if self._bar is not None:
             for row in table.iloc[self._shown :].to_dict("records"):
                 tqdm.write(
-                    " · ".join(f"{name} {_readable(name, value)}" for name, value in row.items())
+                    " · ".join(
+                        f"{name} {text}"
+                        for name, value in row.items()
+                        if (text := _readable(name, value))
+                    )
                 )
             self._shown = len(table)
-        else:
+        elif self._is_due():
             self._update("")
 
     def progress(self, line: str, share: float) -> None:
         """Show how far the current row has come; `share` from 0 to 1."""
-        if time.monotonic() - self._updated < _SECONDS_BETWEEN_UPDATES:
+        if not self._is_due():
             return
-        self._updated = time.monotonic()
         if self._bar is not None:
             self._bar.n = round(100 * share)
             self._bar.set_description_str(line)
         else:
             self._update(f'<progress value="{share:.3f}" style="width:12em"></progress> {line}')
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        due = now - self._updated >= _SECONDS_BETWEEN_UPDATES
+        if due:
+            self._updated = now
+        return due
 
     def _update(self, progress: str) -> None:
         from IPython.display import HTML
@@ -64,9 +75,11 @@ class LiveTable:
 
 
 def _readable(name: str, value) -> str:
+    if value is None or value != value:  # A hyperparameter that a trial did not use.
+        return ""
     if not isinstance(value, float):
         return str(value)
-    if name == "learning_rate":
+    if name.endswith(("learning_rate", "weight_decay")):
         return f"{value:.1e}"
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.0f}"
 

@@ -1,16 +1,23 @@
 """Read the trials of a hyperparameter search: as a table, and what mattered in them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pandas as pd
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 
+from cifake_lib import paths
+
 OBJECTIVE = "val_log_loss"
 
 
-def trials_table(oracle) -> pd.DataFrame:
-    """Make a table of the trials of a keras-tuner oracle, in the order they were started.
+class TrialsFailed(RuntimeError):
+    """Trials of a search failed; the message names them and the first error."""
+
+
+def trials_table(trials: Iterable) -> pd.DataFrame:
+    """Make a table of keras-tuner's trials, in the order they were started.
 
     Returns:
         One row per trial: `trial`, `status`, `val_log_loss` and `val_accuracy` (of the best epoch),
@@ -18,7 +25,7 @@ def trials_table(oracle) -> pd.DataFrame:
         was not active), and `message` (the traceback of a failed trial).
     """
     rows = []
-    for trial in oracle.trials.values():
+    for trial in trials:
         values = trial.hyperparameters.values
         active = {name: value for name, value in values.items() if not name.startswith("tuner/")}
         metrics = {
@@ -39,6 +46,28 @@ def trials_table(oracle) -> pd.DataFrame:
     columns = ["trial", "status", OBJECTIVE, "val_accuracy", "epochs", "message"]
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     return table.sort_values("trial", ignore_index=True)
+
+
+def failure(trials: pd.DataFrame, folder: Path) -> TrialsFailed:
+    """Make the error that names the trials that did not complete.
+
+    Args:
+        trials: Table made by `trials_table`.
+        folder: Where keras-tuner keeps the search.
+    """
+    failed = trials[trials["status"] != "completed"]
+    messages = [message for message in failed["message"] if message]
+    # The last line of a traceback names the error.
+    first = (
+        messages[0].strip().splitlines()[-1]
+        if messages
+        else ("none was reported: its log loss was not a number, or a worker's output has it")
+    )
+    return TrialsFailed(
+        f"Expected every trial to complete, but {len(failed)} of {len(trials)} did not "
+        f"({', '.join(failed['trial'])}). The first error: {first}. Mend the cause and delete the "
+        f"search's folder {paths.shown(folder)}, or raise max_failed_trials."
+    )
 
 
 def importance(trials: pd.DataFrame, hyperparameters: Sequence[str], *, seed: int = 0) -> pd.Series:
