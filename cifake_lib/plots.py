@@ -43,6 +43,8 @@ _DISPLAY_NAMES = {
     "true_positive_rate": "True-positive rate",
     "val_accuracy": "Validation accuracy",
     "val_loss": "Validation loss",
+    "val_log_loss": "Validation log loss",
+    "sgd_learning_rate": "SGD learning rate",
     "jpeg": "JPEG",
     "resize_jpeg": "Resize and JPEG",
     **{

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
@@ -115,19 +115,25 @@ def trials_parallel_coordinates(
         trials: one row a trial; rows without an objective (failed trials) are left out.
         hyperparameters: columns of `trials`, one axis each, from left to right. A trial that did
             not use a hyperparameter (an empty cell) interrupts its line there.
-        objective: column of `trials`, the larger the better; the last axis and the colour.
-        logarithmic: columns on a logarithmic axis.
+        objective: column of `trials`; the last axis, best on top, and the colour. A loss is the
+            better the smaller, and stands on a logarithmic axis: failures are far out.
+        logarithmic: hyperparameters on a logarithmic axis.
 
     Returns:
         Figure, 9 inches wide; the best trial is the thick line.
     """
-    completed = trials.dropna(subset=[objective]).sort_values(objective)
+    is_loss = objective.endswith("loss")
+    completed = trials.dropna(subset=[objective]).sort_values(objective, ascending=not is_loss)
     names = [*hyperparameters, objective]
     figure = new_figure(9, 4)
     ax = figure.subplots()
     places = pd.DataFrame(index=completed.index)
     for index, name in enumerate(names):
-        places[name], ticks = _positions(completed[name], name in logarithmic)
+        is_logarithmic = name in logarithmic or (is_loss and name == objective)
+        places[name], ticks = _positions(completed[name], is_logarithmic)
+        if is_loss and name == objective:
+            places[name] = 1 - places[name]
+            ticks = {label: 1 - place for label, place in ticks.items()}
         ax.axvline(index, color="0.3", linewidth=1, zorder=1)
         for label, place in ticks.items():
             ax.annotate(
@@ -139,8 +145,10 @@ def trials_parallel_coordinates(
                 fontsize=8,
                 bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
             )
-    norm = Normalize(completed[objective].min(), completed[objective].max())
-    colour_of = mpl.colormaps["cividis_r"]  # dark is good: the good ones stand out on white
+    extremes = completed[objective].min(), completed[objective].max()
+    norm = LogNorm(*extremes) if is_loss else Normalize(*extremes)
+    # Dark is good: the good ones stand out on white.
+    colour_of = mpl.colormaps["cividis" if is_loss else "cividis_r"]
     for value, row in zip(completed[objective], places.to_numpy(dtype=float), strict=True):
         ax.plot(row, color=colour_of(norm(value)), linewidth=1.2, alpha=0.75)
     best = places.to_numpy(dtype=float)[-1]

@@ -347,3 +347,12 @@ def test_importance_is_sorted_with_the_largest_on_top(ax):
     ticks = [label.get_text() for label in ax.get_yticklabels()]
     assert ticks == ["Dropout", "Width", "Learning rate"]
     assert [bar.get_width() for bar in ax.patches] == [0.1, 0.2, 0.7]
+
+
+def test_the_best_trial_of_a_loss_is_the_smallest():
+    trials = pd.DataFrame({"width": [16, 24, 32], "val_log_loss": [0.5, 0.1, 400.0]})
+    figure = plots_training.trials_parallel_coordinates(
+        trials, hyperparameters=["width"], objective="val_log_loss"
+    )
+    (best,) = (line for line in figure.axes[0].lines if line.get_label() == "Best trial")
+    np.testing.assert_allclose(best.get_ydata(), [0.5, 1.0])
