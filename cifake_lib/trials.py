@@ -96,6 +96,13 @@ def importance(trials: pd.DataFrame, hyperparameters: Sequence[str], *, seed: in
     )
     target = completed[OBJECTIVE]
     forest = RandomForestRegressor(200, random_state=seed).fit(features, target)
-    found = permutation_importance(forest, features, target, n_repeats=20, random_state=seed)
+    found = permutation_importance(
+        forest,
+        features,
+        target,
+        scoring="neg_mean_squared_error",  # The default is undefined for a single trial.
+        n_repeats=20,
+        random_state=seed,
+    )
     shares = pd.Series(found.importances_mean, index=list(hyperparameters)).clip(lower=0)
     return (shares / max(shares.sum(), 1e-12)).sort_values(ascending=False)
