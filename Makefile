@@ -32,8 +32,10 @@ test: $(VENV)/.installed
 pipeline: $(VENV)/.installed
 	$(BIN)/python -m cifake_lib.pipeline $(ARGS)
 
+# Without the setting, an upload above 10 MB in the dashboard vanishes without a word.
 lab: $(VENV)/.installed
-	$(BIN)/python -m jupyterlab --notebook-dir=notebooks $(ARGS)
+	$(BIN)/python -m jupyterlab --notebook-dir=notebooks \
+	  "--ServerApp.tornado_settings={'websocket_max_message_size': 536870912}" $(ARGS)
 
 # The lock holds for Linux, macOS and Windows, and names no package index.
 lock: $(VENV)/.installed
