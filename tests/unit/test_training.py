@@ -133,54 +133,55 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def kill_after(monkeypatch):
-    """`kill_after(n)` ends the training at the nth time that it learns, writes or deletes."""
-    left = [0]
+def kill_at(monkeypatch):
+    """`kill_at(step, n)` ends the training when it comes to a step for the nth time."""
+    waiting = {}
 
-    def counted(owner, name, before):
+    def watch(step, owner, name, *, after=False):
         real = getattr(owner, name)
 
-        def step(*arguments, **options):
-            left[0] -= 1
-            if before and left[0] == 0:
+        def counted(*arguments, **options):
+            waiting[step] = waiting.get(step, 0) - 1
+            if after:
+                real(*arguments, **options)
+            if waiting[step] == 0:
                 raise Killed
-            result = real(*arguments, **options)
-            if not before and left[0] == 0:
-                raise Killed
-            return result
+            return None if after else real(*arguments, **options)
 
-        monkeypatch.setattr(owner, name, step)
+        monkeypatch.setattr(owner, name, counted)
 
-    counted(training.LiveTable, "progress", before=False)
-    counted(training, "write_json", before=True)
-    counted(Path, "unlink", before=True)
-    counted(training._Keeper, "_save", before=False)
+    watch("batch", training.LiveTable, "progress")
+    watch("weights saved", training._Keeper, "_save", after=True)
+    watch("state", training, "write_json")
+    watch("deletion", Path, "unlink")
 
-    def set_left(steps):
-        left[0] = steps
+    def set_kill(step, times):
+        waiting.clear()
+        waiting[step] = times
 
-    return set_left
+    return set_kill
 
 
 def test_a_training_killed_again_and_again_ends_as_if_it_never_was(
-    uninterrupted, kill_after, tmp_path
+    uninterrupted, kill_at, tmp_path
 ):
-    kills = 0
-    # An epoch is 3 batches, 2 files of weights, 1 state and 1 deletion: at 5 epochs' worth of steps
-    # these ends come in the midst of an epoch, between weights and state, and between the phases.
-    for steps in (2, 4, 5, 6, 7, 8, 9, 11, 3, 10):
-        kill_after(steps)
-        try:
-            result = train(tmp_path / "killed")
-            break
-        except Killed:
-            kills += 1
-    else:
-        kill_after(0)
-        result = train(tmp_path / "killed")
-    assert kills >= 6
-    same(result, uninterrupted)
-    left = {path.name for path in (tmp_path / "killed").iterdir() if "epoch-" not in path.name}
+    for step, times in [
+        ("batch", 2),  # In the midst of the first epoch.
+        ("weights saved", 1),  # The best weights are there, the checkpoint is not.
+        ("batch", 5),  # In the midst of the second epoch.
+        ("deletion", 1),  # Second epoch kept, the checkpoint of the first still there.
+        ("state", 1),  # Nothing left to train in the first phase, which is not closed.
+        ("deletion", 1),  # It is closed, its last checkpoint still there.
+        ("batch", 5),  # In the midst of the last epoch.
+        ("state", 1),  # Its weights are there, its row is not.
+        ("deletion", 2),  # Everything is trained and closed.
+    ]:
+        kill_at(step, times)
+        with pytest.raises(Killed):
+            train(tmp_path)
+    kill_at("nothing", 0)
+    same(train(tmp_path), uninterrupted)
+    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith("epoch-")}
     assert left == {"state.json", "best.weights.h5"}
 
 
