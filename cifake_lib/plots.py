@@ -161,7 +161,7 @@ def roc_curves(models: Mapping[str, tuple | Mapping], *, ax: Axes | None = None)
         Axes with one curve a model and the diagonal of a coin flip.
     """
     ax = open_axes(ax, 4.6, 4.6)
-    _curves(models, "roc", "fpr", "tpr", ax, corner=(-0.002, 0.1), inset=(0.46, 0.36, 0.45, 0.45))
+    _curves(models, "roc", "fpr", "tpr", ax, corner=(-0.002, 0.1), inset=(0.5, 0.43, 0.42, 0.42))
     ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1.2)
     label_axes(ax, title="ROC curve", x="REAL called FAKE (rate)", y="FAKE called FAKE (rate)")
     ax.legend(title="Area under the curve", loc="lower right", fontsize=9)
@@ -180,7 +180,7 @@ def pr_curves(models: Mapping[str, tuple | Mapping], *, ax: Axes | None = None) 
     """
     ax = open_axes(ax, 4.6, 4.6)
     _curves(
-        models, "pr", "recall", "precision", ax, corner=(0.9, 1.002), inset=(0.2, 0.36, 0.45, 0.45)
+        models, "pr", "recall", "precision", ax, corner=(0.9, 1.002), inset=(0.2, 0.43, 0.42, 0.42)
     )
     label_axes(ax, title="Precision-recall curve", x="Recall of FAKE", y="Precision of FAKE")
     ax.legend(title="Average precision", loc="lower left", fontsize=9)

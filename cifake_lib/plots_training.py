@@ -80,6 +80,9 @@ def training_curves(history: pd.DataFrame | Mapping[str, pd.DataFrame]) -> Figur
     return figure
 
 
+_UNUSED = -0.12  # height at which a trial passes the axis of a hyperparameter it did not use
+
+
 def _positions(column: pd.Series, logarithmic: bool) -> tuple[pd.Series, dict[str, float]]:
     """Place the values of one hyperparameter on an axis from 0 to 1, with its tick labels.
 
@@ -114,7 +117,7 @@ def trials_parallel_coordinates(
     Args:
         trials: one row a trial; rows without an objective (failed trials) are left out.
         hyperparameters: columns of `trials`, one axis each, from left to right. A trial that did
-            not use a hyperparameter (an empty cell) interrupts its line there.
+            not use a hyperparameter (an empty cell) passes below its axis.
         objective: column of `trials`; the last axis, best on top, and the colour. A loss is the
             better the smaller, and stands on a logarithmic axis: failures are far out.
         logarithmic: hyperparameters on a logarithmic axis.
@@ -134,10 +137,10 @@ def trials_parallel_coordinates(
         if is_loss and name == objective:
             places[name] = 1 - places[name]
             ticks = {label: 1 - place for label, place in ticks.items()}
-        ax.axvline(index, color="0.3", linewidth=1, zorder=1)
+        ax.plot([index, index], [0, 1], color="0.3", linewidth=1, zorder=1)
         for label, place in ticks.items():
             ax.annotate(
-                label,
+                label.replace("_", "\n"),
                 (index, place),
                 xytext=(3, 0),
                 textcoords="offset points",
@@ -146,6 +149,9 @@ def trials_parallel_coordinates(
                 bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
             )
     extremes = completed[objective].min(), completed[objective].max()
+    if places.isna().any(axis=None):
+        places = places.fillna(_UNUSED)
+        ax.annotate("not used", (0, _UNUSED), xytext=(3, 0), textcoords="offset points", fontsize=8)
     norm = LogNorm(*extremes) if is_loss else Normalize(*extremes)
     # Dark is good: the good ones stand out on white.
     colour_of = mpl.colormaps["cividis" if is_loss else "cividis_r"]
@@ -154,7 +160,11 @@ def trials_parallel_coordinates(
     best = places.to_numpy(dtype=float)[-1]
     ax.plot(best, color=CLASS_COLOURS["FAKE"], linewidth=3, label="Best trial")
     ax.set_xticks(range(len(names)), [display_name(name).replace(" ", "\n") for name in names])
-    ax.set(yticks=[], ylim=(-0.04, 1.04), xlim=(-0.15, len(names) - 0.65))
+    ax.set(
+        yticks=[],
+        ylim=(min(-0.04, places.min(axis=None) - 0.04), 1.04),
+        xlim=(-0.15, len(names) - 0.65),
+    )
     ax.set_title(f"Hyperparameters of {len(completed)} trials")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0, labelsize=9)

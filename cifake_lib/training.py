@@ -68,8 +68,13 @@ def prepare(seed: int) -> str:
     return policy
 
 
-def compile_model(model: keras.Model, phase: Phase, *, steps: int) -> None:
+def compile_model(
+    model: keras.Model, phase: Phase, *, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
     """Compile a model for a phase of `steps` batches in total.
+
+    Returns:
+        The learning rate as a function of the step.
 
     Raises:
         ValueError: The optimiser is unknown.
@@ -104,6 +109,7 @@ def compile_model(model: keras.Model, phase: Phase, *, steps: int) -> None:
         # XLA makes TensorFlow slower on CPUs. Elsewhere Keras knows which layers it can compile.
         jit_compile="auto" if HAS_GPU or keras.backend.backend() == "jax" else False,
     )
+    return schedule
 
 
 def train(
@@ -130,7 +136,7 @@ def train(
 
     Returns:
         One row per epoch: `phase`, `epoch` (counted over all phases, from 1), `loss`, `accuracy`,
-        `val_loss`, `val_accuracy`, `val_log_loss`, `learning_rate` (at the end of the epoch),
+        `val_loss`, `val_accuracy`, `val_log_loss`, `learning_rate` (in the middle of the epoch),
         `seconds`, `images_per_second` (of training, without validation) and `peak_memory_mb`.
 
     Raises:
@@ -149,7 +155,7 @@ def train(
                 continue
             for layer in model.layers:
                 layer.trainable = layer.name not in phase.frozen
-            compile_model(model, phase, steps=phase.epochs * len(batches))
+            keeper.schedule = compile_model(model, phase, steps=phase.epochs * len(batches))
             keeper.start(number, phase)
             model.fit(
                 batches,
@@ -241,13 +247,13 @@ class _Keeper(keras.callbacks.Callback):
         self.trained_seconds = self.trained_seconds or time.perf_counter() - self.started
 
     def on_epoch_end(self, epoch, logs=None):
-        optimizer = self.model.optimizer
+        steps = int(self.model.optimizer.iterations) - len(self.batches) // 2
         self.state["rows"].append(
             {
                 "phase": self.phase.name,
                 "epoch": len(self.state["rows"]) + 1,
                 **{name: float(logs[name]) for name in _LOGGED},
-                "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+                "learning_rate": float(self.schedule(steps)),
                 "seconds": round(time.perf_counter() - self.started, 3),
                 "images_per_second": round(len(self.batches.rows) / self.trained_seconds, 1),
                 "peak_memory_mb": round(device.peak_memory_mb()),
