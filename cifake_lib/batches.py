@@ -123,8 +123,9 @@ class ImageBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return batch `index`: uint8 `(batch, height, width, 3)` and float32 `(batch, 1)`."""
         rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        # In file order within the batch, which is how a disk reads fastest.
-        rows = np.sort(rows)
+        if self.shuffle:
+            # In file order within the batch, which is how a disk reads fastest.
+            rows = np.sort(rows)
         images = _take_rows(self.images, rows)
         if self.transform:
             images = self.transform(images, np.random.default_rng((self.seed, self.epoch, index)))

@@ -179,7 +179,7 @@ def images_per_second(
     return batch_size / float(np.median(durations))
 
 
-def test_predictions(
+def predict_test_split(
     found: Mapping[str, runs.Run], dataset: Dataset, images: np.ndarray
 ) -> pd.DataFrame:
     """Run models over the test split.
@@ -211,7 +211,7 @@ def compare(found: Mapping[str, runs.Run], predictions: pd.DataFrame) -> dict[st
 
     Args:
         found: Stage → run.
-        predictions: As `test_predictions` returns them.
+        predictions: As `predict_test_split` returns them.
 
     Returns:
         Stage, and `ensemble` → the scores of `evaluation.evaluate_models`, with `run_id`,
@@ -262,7 +262,7 @@ def finish_comparison(
         found: Stage → run of the models compared.
         dataset: What was evaluated on.
         images: Of the whole data set, row for row.
-        predictions: As `test_predictions` returns them, perhaps without some of the rows.
+        predictions: As `predict_test_split` returns them, perhaps without some of the rows.
         metrics: As `compare` returns them.
         examples_per_class: Test images of each class that the dashboard offers.
 
