@@ -115,7 +115,6 @@ def test_many_parts_end_up_in_order(dataset, monkeypatch):
         np.testing.assert_array_equal(images[row], decode(dataset.folder / dataset.table.path[row]))
 
 
-@pytest.mark.timeout(120)
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     """A shuffled epoch over 400 MB of pixels."""
     script = """if True:
