@@ -87,7 +87,7 @@ class Dataset:
         """Return the facts that a run's manifest keeps of its data."""
         return {
             "name": self.name,
-            "source": paths.shown(self.folder),
+            "source": self.folder.name,
             "split_hash": self.split_hash,
             "counts": {
                 split: {name: int(row[name]) for name in CLASS_NAMES}
@@ -148,9 +148,7 @@ def find_dataset(data_dir: str | Path = "sample") -> tuple[str, Path]:
                 "repository, or set data_dir to a folder, zip or tar of your own."
             )
         return "sample", _as_folder(sample)
-    path = Path(asked).expanduser()
-    if not path.is_absolute() and not path.exists():
-        path = paths.project_root() / path
+    path = paths.resolve(asked)
     if not path.exists():
         raise DatasetError(
             f"Expected data_dir to be a folder, a zip or tar file, 'sample', 'full' or 'auto'; "

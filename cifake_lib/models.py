@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cifake_lib import paths
 from cifake_lib.framework import keras
 
 layers = keras.layers
@@ -249,7 +250,7 @@ def load_initial_weights(model: keras.Model, source: str = "imagenet") -> list[s
                 "ResNet-50 .weights.h5 file, or to 'none' to train from random weights."
             ) from error
     else:
-        donor = _resnet50_from_file(Path(source).expanduser())
+        donor = _resnet50_from_file(paths.resolve(source))
     copied = []
     for layer in donor.layers:
         weights = layer.get_weights()

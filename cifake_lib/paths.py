@@ -56,6 +56,16 @@ def released_dir() -> Path:
     return _folder("CIFAKE_RELEASED", "artifacts", "released")
 
 
+def resolve(path: str | Path) -> Path:
+    """Find a path that a user gave: as it stands, or else below the project root.
+
+    Notebooks start in different folders, so a relative path that holds in all of them is one from
+    the project root.
+    """
+    given = Path(path).expanduser()
+    return given if given.is_absolute() or given.exists() else project_root() / given
+
+
 def shown(path: Path) -> str:
     """Write a path relative to the project root where possible, so that output names no machine."""
     path = Path(path).resolve()

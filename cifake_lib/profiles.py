@@ -162,7 +162,7 @@ def override_values(
 
 
 def _parsed(text: str, default: Any, name: str) -> Any:
-    """Read the value of `-p name=text`; a file or folder that exists is made absolute."""
+    """Read the value of `-p name=text`; a path that exists is made to hold in any folder."""
     text = text.strip()
     if isinstance(default, str):
         # Kernels start in the notebooks' folder, so a path typed elsewhere must not stay relative;
@@ -172,7 +172,7 @@ def _parsed(text: str, default: Any, name: str) -> Any:
         else:
             is_path = "/" in text or "\\" in text or bool(Path(text).suffix)
         path = Path(text).expanduser()
-        return str(path.resolve()) if is_path and path.exists() else text
+        return paths.shown(path) if is_path and path.exists() else text
     try:
         return _typed(yaml.safe_load(text), default, name)
     except yaml.YAMLError:

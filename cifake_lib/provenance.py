@@ -32,7 +32,11 @@ def environment() -> dict:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    facts = {"versions": versions, "platform": platform.platform(), "processor": _processor()}
+    facts = {
+        "versions": versions,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+    }
     if keras := sys.modules.get("keras"):
         facts["backend"] = keras.config.backend()
         facts["precision"] = keras.mixed_precision.dtype_policy().name

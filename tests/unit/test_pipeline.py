@@ -7,7 +7,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from cifake_lib import pipeline
+from cifake_lib import paths, pipeline
 from cifake_lib.plan import make_plan
 from cifake_lib.profiles import Refused
 from cifake_lib.progress import _last_line
@@ -106,12 +106,17 @@ def test_override_values_have_the_type_of_the_parameter(project, text, name, val
     assert type(received) is type(value)
 
 
-def test_a_path_typed_in_another_folder_is_passed_absolute(project, monkeypatch):
-    (project / "mine.weights.h5").touch()
-    (project / "imagenet").mkdir()
+def test_a_path_holds_in_the_folder_where_the_notebook_runs(project, monkeypatch, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for folder, passed in ((project, "mine.h5"), (elsewhere, str(elsewhere / "mine.h5"))):
+        (folder / "mine.h5").touch()
+        (folder / "imagenet").mkdir()
+        monkeypatch.chdir(folder)
+        plan = make_plan(overrides=["first.weights=mine.h5"])
+        assert parameters(plan)["first"]["weights"] == passed
+        monkeypatch.chdir(tmp_path_factory.mktemp("kernel"))
+        assert paths.resolve(passed) == folder / "mine.h5"
     monkeypatch.chdir(project)
-    plan = make_plan(overrides=["first.weights=mine.weights.h5"])
-    assert parameters(plan)["first"]["weights"] == str(project / "mine.weights.h5")
     plan = make_plan(overrides=["first.weights=imagenet"])
     assert parameters(plan)["first"]["weights"] == "imagenet"
 
