@@ -401,7 +401,6 @@ def test_prepare_sets_the_policy_and_the_seed(monkeypatch):
 JAX = """
 import sys, numpy as np, keras
 sys.path.insert(0, sys.argv[1])
-sys.modules["tensorflow"] = None  # Importing it from here on is an error.
 from pathlib import Path
 import cifake_lib.tuning
 import test_training as t

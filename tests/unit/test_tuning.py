@@ -1,5 +1,6 @@
 """The search: resumable, repeatable, loud about failures, with hyperparameters that can be used."""
 
+import gc
 import json
 import random
 import shutil
@@ -20,6 +21,14 @@ def precision():
     policy = keras.mixed_precision.dtype_policy()
     yield
     keras.mixed_precision.set_global_policy(policy)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast_collection():
+    """keras-tuner collects garbage before each trial: spare it all that pytest has imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
