@@ -8,32 +8,27 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
-import numpy as np
 from PIL import Image
 
 from cifake_lib import dashboard_cards as cards
+from cifake_lib import dashboard_examples as examples
 from cifake_lib import dashboard_models as records
-from cifake_lib.dashboard_handlers import guarded, log_to_server, uploaded_files
+from cifake_lib.dashboard_handlers import guarded, log_to_server, send_again, uploaded_files
 from cifake_lib.dashboard_style import STYLE
 from cifake_lib.images import MAX_BYTES, MAX_PIXELS, ImageError, decode_image
-from cifake_lib.runs import RunDamaged
 
 if TYPE_CHECKING:
     from cifake_lib.detector import Detector
 
 MAX_FILES = 50
-EXAMPLES_PER_CLASS = 8
 LEAD = (
     "Give this page a picture and three neural networks say whether they take it for a photograph "
     "(REAL) or for the work of an image generator (FAKE)."
-)
-LIMITS = (
-    "The models know pictures of 32 × 32 pixels only, so a larger picture is cropped to its "
-    "centre and shrunk. A verdict is a hint, not proof."
 )
 UPLOAD_HINT = (
     f"JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; each at most {MAX_BYTES // 2**20} MB and "
@@ -47,6 +42,10 @@ EMPTY = (
 LOADING = (
     '<div class="cf-status" role="status"><span class="cf-spinner"></span>'
     "Loading the models … a few seconds, once.</div>"
+)
+NOT_LOADED = (
+    '<div class="cf-empty" role="alert"><h3>The models could not be loaded</h3>'
+    "The server's log says why.</div>"
 )
 
 logger = logging.getLogger(__name__)
@@ -74,82 +73,53 @@ class Dashboard:
         self.detector: Detector | None = None
         self.results: list[cards.Result] = []
         self.messages: list[str] = []
-        self._runs = records.choose_runs(runs)
-        self._records = records.read_records(self._runs)
-        self._examples = self._read_examples()
-        self._loading = threading.Thread(target=self._load, daemon=True)
+        self._wanted = runs
+        self._loading = threading.Thread()
         self._build()
+        self._read_runs()
         if detector is None:
-            self._status.value = LOADING
-            self._loading.start()
+            self._start_loading()
         else:
             self._ready(detector)
 
     # --- the widgets, built once -------------------------------------------------------------
 
     def _build(self) -> None:
-        notice = records.training_notice(self._records)
-        head = widgets.HTML(
-            f'{STYLE}{self._example_style()}<p class="cf-lead">{LEAD}</p>'
-            f'<p class="cf-banner">{notice} {LIMITS}</p>'
-        )
+        self._about = widgets.HTML()
         self._upload = widgets.FileUpload(
             accept="image/*", multiple=True, description="Choose images", icon=""
         )
         self._upload.add_class("cf-upload")
         self._upload.observe(lambda change: self.on_upload(change["new"]), "value")
+        self._gallery = widgets.VBox([])
         self._status, self._said, self._summary = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._again = _button("Check again", lambda _: self.on_check_again())
         self._empty = widgets.HTML(EMPTY)
         self._progress = widgets.IntProgress(min=0, max=1)
         self._progress.add_class("cf-progress")
-        self._clear = widgets.Button(description="Clear")
-        self._clear.add_class("cf-clear")
-        self._clear.on_click(lambda button: self.on_clear())
-        bar = widgets.HBox([self._summary, self._clear])
-        bar.add_class("cf-bar-row")
-        self._bar = bar
+        self._bar = widgets.HBox([self._summary, _button("Clear", lambda _: self.on_clear())])
+        self._bar.add_class("cf-bar-row")
         self._cards = widgets.VBox([])
-        side = widgets.VBox(
-            [self._upload, widgets.HTML(f'<p class="cf-note">{UPLOAD_HINT}</p>'), *self._gallery()]
-        )
-        main = widgets.VBox(
-            [self._status, self._said, self._progress, self._bar, self._empty, self._cards]
-        )
-        columns = widgets.VBox([side, main])
-        columns.add_class("cf-columns")
         self._models = widgets.HTML()
-        self._tabs = widgets.Tab([columns, widgets.VBox([self._models])])
+        hint = widgets.HTML(f'<p class="cf-note">{UPLOAD_HINT}</p>')
+        answers = [self._said, self._progress, self._bar, self._empty, self._cards]
+        columns = widgets.VBox(
+            [
+                widgets.VBox([self._upload, hint, self._gallery]),
+                widgets.VBox([self._status, self._again, *answers]),
+            ]
+        )
+        columns.add_class("cf-columns")
+        # The button stands on both tabs, because the card above it does.
+        self._tabs = widgets.Tab([columns, widgets.VBox([self._models, self._again])])
         self._tabs.set_title(0, "Analyse")
         self._tabs.set_title(1, "Models")
         self._tabs.observe(lambda change: self.on_tab(change["new"]), "selected_index")
-        self.view = widgets.VBox([head, self._tabs])
+        self.view = widgets.VBox([widgets.HTML(STYLE), self._about, self._tabs])
         self.view.add_class("cifake")
-        self._refresh()
+        _show(self._again, False)
         _show(self._progress, False)
-
-    def _gallery(self) -> list[widgets.Widget]:
-        rows = []
-        for label, heading in (("REAL", "photographs"), ("FAKE", "generated images")):
-            buttons = []
-            for index, (_, truth) in enumerate(self._examples):
-                if truth == label:
-                    button = widgets.Button(tooltip=f"Example {index + 1} ({label})")
-                    button.add_class("cf-example").add_class(f"cf-example-{index}")
-                    button.on_click(lambda _, index=index: self.on_example(index))
-                    buttons.append(button)
-            if buttons:
-                row = widgets.HBox(buttons)
-                row.add_class("cf-examples")
-                rows += [widgets.HTML(f"<h3>Or try {heading}</h3>"), row]
-        return rows
-
-    def _example_style(self) -> str:
-        """Buttons cannot hold a picture, so a style rule gives each its background."""
-        rules = "".join(
-            f".cf-example-{index}{{background-image:url({cards.data_uri(image)})}}"
-            for index, (image, _) in enumerate(self._examples)
-        )
-        return f"<style>{rules}</style>"
+        self._refresh()
 
     # --- handlers ----------------------------------------------------------------------------
 
@@ -190,10 +160,18 @@ class Dashboard:
         if index == 1 and not self._models.value:
             self._models.value = LOADING.replace("the models", "the figures")
             try:
-                self._models.value = records.models_html(self._runs)
+                self._models.value = records.models_html(self._records)
             except Exception:
                 self._models.value = ""
                 raise
+
+    @guarded("looking for models")
+    def on_check_again(self) -> None:
+        """Look for models that were trained since the page was opened."""
+        if not self._loading.is_alive():
+            self._read_runs()
+            self.on_tab(self._tabs.selected_index)
+            self._start_loading()
 
     def say(self, sentence: str) -> None:
         """Show a sentence to the visitor; it is escaped here."""
@@ -210,7 +188,7 @@ class Dashboard:
         Returns:
             Whether there is a model to ask.
         """
-        if self._loading.ident is not None:
+        if self._loading.is_alive():
             self._loading.join()
         return self.detector is not None
 
@@ -233,13 +211,8 @@ class Dashboard:
         if not self.wait():
             return
         (verdict,) = self.detector.predict([image])
-        result = cards.make_result(
-            image,
-            name=name,
-            input_size=self.detector.input_size,
-            verdict=verdict,
-            truth=truth,
-        )
+        size = self.detector.input_size
+        result = cards.make_result(image, name=name, input_size=size, verdict=verdict, truth=truth)
         self.results.insert(0, result)
         card = widgets.HTML(cards.result_card(result, number=len(self.results)))
         self._cards.children = (card, *self._cards.children)
@@ -253,7 +226,28 @@ class Dashboard:
     def _refresh(self) -> None:
         self._summary.value = f'<span class="cf-summary">{cards.summary_line(self.results)}</span>'
         _show(self._bar, bool(self.results))
-        _show(self._empty, not self.results)
+        _show(self._empty, not self.results and not self._upload.disabled)
+
+    # --- models ------------------------------------------------------------------------------
+
+    @guarded("reading the run files")
+    def _read_runs(self) -> None:
+        """Find the models and say on the page what they are; loads none."""
+        self._records, self._examples = records.Records({}, None), []
+        self._runs = records.choose_runs(self._wanted)
+        self._records = records.read_records(self._runs)
+        self._examples = examples.read_examples(self._records.evaluation)
+        self._gallery.children = examples.gallery(self._examples, self.on_example)
+        self._models.value = ""
+        self._about.value = (
+            f'<p class="cf-lead">{LEAD}</p><p>{records.limits_notice(self._records)}</p>'
+            f"{records.training_notice(self._records)}"
+        )
+
+    def _start_loading(self) -> None:
+        self._settle(LOADING, usable=True)  # an upload waits until the models are there
+        self._loading = threading.Thread(target=self._load, daemon=True)
+        self._loading.start()
 
     def _load(self) -> None:
         """Load the models; runs in a thread of its own, because TensorFlow takes seconds."""
@@ -263,55 +257,41 @@ class Dashboard:
             detector = Detector.load(runs=self._runs)
             # The first call compiles; the visitor shall not wait for it.
             detector.predict([Image.new("RGB", (32, 32))])
-        except ModelsMissing as error:
-            logger.warning("%s", error)
-            self._disable(records.NO_MODEL)
+        except ModelsMissing:
+            self._settle(records.NO_MODEL, usable=False)
         except Exception:
             logger.exception("failed while loading the models")
-            self._disable(
-                '<div class="cf-empty" role="alert"><h3>The models could not be loaded</h3>'
-                "The server's log says why.</div>"
-            )
+            self._settle(NOT_LOADED, usable=False)
         else:
             self._ready(detector)
 
     def _ready(self, detector: Detector) -> None:
         self.detector = detector
-        self._status.value = "".join(
+        status = "".join(
             f'<div class="cf-message" role="status">{escape(sentence)}</div>'
             for sentence in detector.missing.values()
         )
+        self._settle(status, usable=True)
 
-    def _disable(self, card: str) -> None:
-        self._status.value = card
-        self._empty.value = ""
-        for button in (self._upload, *_buttons(self.view)):
-            button.disabled = True
-
-    def _read_examples(self) -> list[tuple[Image.Image, str]]:
-        """Take real and generated test images in turn from the evaluation run."""
-        if self._records.evaluation is None:
-            return []
-        try:
-            path = self._records.evaluation.checked("examples.npz")
-        except RunDamaged as error:
-            logger.warning("no examples: %s", error)
-            return []
-        with np.load(path, allow_pickle=False) as stored:
-            images, labels = stored["images"], stored["labels"]
-        return [
-            (Image.fromarray(images[row]), name)
-            for label, name in enumerate(("REAL", "FAKE"))
-            for row in np.flatnonzero(labels == label)[:EXAMPLES_PER_CLASS]
-        ]
+    def _settle(self, status: str, *, usable: bool) -> None:
+        """Show how it stands with the models, and let the visitor act accordingly."""
+        rows = [row for row in self._gallery.children if isinstance(row, widgets.HBox)]
+        buttons = [self._upload, *(button for row in rows for button in row.children)]
+        self._status.value = status
+        for button in buttons:
+            button.disabled = not usable
+        _show(self._again, not usable)
+        self._refresh()
+        changed = {self._status: "value", self._again.layout: "display"}
+        changed |= {self._empty.layout: "display", **dict.fromkeys(buttons, "disabled")}
+        send_again(changed)
 
 
-def _buttons(box: widgets.Widget) -> list[widgets.Button]:
-    """All buttons below a container."""
-    found = [box] if isinstance(box, widgets.Button) else []
-    for child in getattr(box, "children", ()):
-        found += _buttons(child)
-    return found
+def _button(words: str, on_click: Callable) -> widgets.Button:
+    button = widgets.Button(description=words)
+    button.add_class("cf-button")
+    button.on_click(on_click)
+    return button
 
 
 def _show(widget: widgets.Widget, shown: bool) -> None:

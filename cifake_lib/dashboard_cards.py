@@ -101,11 +101,13 @@ def result_card(result: Result, *, number: int) -> str:
         pictures.append(_figure(result.model_input, caption, caption, side))
     verdict = result.verdict
     together = "All models together" if len(verdict.models) > 1 else "The one model available"
-    truth = (
-        f'<p class="cf-truth">True class of this example: <b>{escape(result.truth)}</b></p>'
-        if result.truth
-        else ""
-    )
+    truth = ""
+    if result.truth:
+        judged = "right" if result.truth == verdict.label else "wrong"
+        truth = (
+            f'<p class="cf-truth">True class of this example: <b>{result.truth}</b>. '
+            f"The verdict is {judged}.</p>"
+        )
     rows = "".join(_model_row(key, answer) for key, answer in verdict.models.items())
     return f"""
 <article class="cf-card" data-label="{verdict.label}">

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
+import threading
 from collections.abc import Callable, Mapping
+
+from ipywidgets import Widget
+from traitlets.config import Application
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +57,33 @@ def uploaded_files(value) -> list[tuple[str, int, bytes | memoryview]]:
     return [(item["name"], len(item["content"]), item["content"]) for item in value]
 
 
+def send_again(states: dict[Widget, str], *, after: tuple[float, ...] = (2, 10)) -> None:
+    """Repeat to the page what changed without its asking, from a thread.
+
+    A page that is just opening can miss the change: it asks for the state of all widgets, and
+    listens only after the answer. It would show "loading" for ever.
+
+    Args:
+        states: The widgets that changed, and which of their attributes.
+        after: When to repeat, in seconds from now.
+    """
+
+    def send():
+        for widget, name in states.items():
+            widget.send_state(name)
+
+    for seconds in after:
+        timer = threading.Timer(seconds, send)
+        timer.daemon = True
+        timer.start()
+
+
 def log_to_server() -> None:
-    """Send the library's log to the server's terminal: a kernel's own stderr goes nowhere."""
+    """Send the library's log where the kernel's own goes: the terminal of the server.
+
+    Anything else that a kernel writes to its standard error fills a red box in JupyterLab.
+    """
     package = logging.getLogger("cifake_lib")
-    if not package.handlers and sys.__stderr__ is not None:
-        handler = logging.StreamHandler(sys.__stderr__)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        package.addHandler(handler)
+    if Application.initialized() and not package.handlers:
+        for handler in Application.instance().log.handlers:
+            package.addHandler(handler)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 from cifake_lib import paths, runs
 from cifake_lib.runs import Run, RunDamaged, RunNotFound
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +30,7 @@ class Records:
 
 
 def choose_runs(wanted: str) -> str:
-    """Use what was trained here when the project comes without released models.
+    """Fall back on what was trained on this machine when there are no released models.
 
     Args:
         wanted: "released" or "latest".
@@ -79,25 +73,42 @@ def training_notice(records: Records) -> str:
         records: As `read_records` returns them.
 
     Returns:
-        HTML: one or two sentences; empty without a model.
+        HTML: a banner; empty without a model.
     """
-    if not records.models:
-        return ""
     sources = {}
     for run in records.models.values():
-        data = run.manifest.get("data", {"name": "unknown data", "counts": 0})
-        sources.setdefault((data["name"], _total(data["counts"])), []).append(run)
-    sentences = []
-    for (name, count), group in sources.items():
-        who = "These models were" if len(sources) == 1 else f"{_names(group)}: "
-        if name == "sample":
-            sentences.append(
-                f"{who} trained on the {count:,}-image sample that comes with the project: they "
-                "show how detection works, and err more often than models trained on all of CIFAKE."
-            )
-        else:
-            sentences.append(f"{who} trained on {count:,} images ({escape(name)}).")
-    return " ".join(sentences)
+        sources.setdefault(_data(run), []).append(run)
+    if not sources:
+        return ""
+    learnt = " ".join(
+        f"{_names(group) if len(sources) > 1 else 'These models'} learnt from {images:,} images "
+        f"({'the sample that comes with the project' if name == 'sample' else escape(name)})."
+        for (name, images), group in sources.items()
+    )
+    if not any(name == "sample" for name, _ in sources):
+        return f'<p class="cf-banner">{learnt}</p>'
+    return (
+        f'<p class="cf-banner cf-warning"><b>Trained on a small sample.</b> {learnt} Models '
+        "trained on so little show how detection works; they err more often than models trained "
+        "on all of CIFAKE.</p>"
+    )
+
+
+def limits_notice(records: Records) -> str:
+    """Say what becomes of a larger picture, and what a verdict is worth.
+
+    Args:
+        records: As `read_records` returns them.
+
+    Returns:
+        Two sentences.
+    """
+    sides = [run.manifest["model"]["input_size"] for run in records.models.values()]
+    side = max(sides, default=32)  # CIFAKE's own size, before there are models
+    return (
+        f"The models look at {side} × {side} pixels, so a larger picture is cropped to its centre "
+        "and shrunk. A verdict is a hint, not proof."
+    )
 
 
 def comparison_html(records: Records) -> str:
@@ -136,10 +147,11 @@ def comparison_html(records: Records) -> str:
 <p>Measured once on the test split: {metrics["count"]:,} images that no model was trained or tuned
 on. FAKE is the class to be found; small figures are 95 % intervals.</p>
 <div class="cf-scroll"><table class="cf-table">
-<thead><tr><td></td><td colspan="2"></td><th colspan="3" scope="colgroup">FAKE</th>
-<th colspan="3" scope="colgroup">REAL</th><td colspan="2"></td></tr>
-<tr><th scope="col">Model</th>{heads}<th scope="col">Training</th><th scope="col">Parameters</th>
-</tr></thead><tbody>{"".join(rows)}</tbody></table></div>"""
+<thead><tr><td></td><td colspan="2"></td>
+<th colspan="3" scope="colgroup" class="cf-group-FAKE">FAKE</th>
+<th colspan="3" scope="colgroup" class="cf-group-REAL">REAL</th><td colspan="2"></td></tr>
+<tr><th scope="col">Model</th>{heads}<th scope="col">Training time</th>
+<th scope="col">Parameters</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>"""
 
 
 def provenance_html(records: Records) -> str:
@@ -163,11 +175,11 @@ def provenance_html(records: Records) -> str:
     for key, run in stages.items():
         name = escape(display_name(key))
         manifest = run.manifest
-        data = manifest.get("data", {"name": "unknown data", "counts": 0})
-        source = f"{escape(data['name'])}, {_total(data['counts']):,} images"
+        source, images = _data(run)
+        use = "test" if key == "evaluation" else "training"
         rows.append(
             f'<tr><th scope="row">{name}</th><td><code>{escape(run.run_id)}</code></td>'
-            f"<td>{source}</td>"
+            f"<td>{escape(source)}, {images:,} {use} images</td>"
             f"<td>{escape(manifest['finished_utc'][:10])}</td></tr>"
         )
         notes += [f"{name}: {escape(note)}" for note in manifest.get("notes", [])]
@@ -183,72 +195,25 @@ def provenance_html(records: Records) -> str:
 {f"<ul>{listed}</ul>" if listed else ""}"""
 
 
-def figures_html(records: Records) -> str:
-    """Draw F1 by class, ROC curves and confusion matrices from the run files.
+def models_html(records: Records) -> str:
+    """Put the second tab together.
 
     Args:
         records: As `read_records` returns them.
 
     Returns:
-        HTML with the figures as inline SVG images; empty without an evaluation.
-
-    Raises:
-        RunDamaged: A file differs from its manifest.
-    """
-    if records.evaluation is None:
-        return ""
-    # Late, because Matplotlib takes a second that the first tab does not need.
-    from matplotlib.figure import Figure
-
-    from cifake_lib import evaluation, plots
-
-    metrics = records.evaluation.read_json("metrics.json")["models"]
-    curves = records.evaluation.read_json("curves.json")
-
-    def image(draw: Callable, alt: str, *, width: float, height: float, css_class: str = "") -> str:
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.subplots())
-        return _svg(figure, alt, css_class)
-
-    def bars(ax):
-        plots.metric_bars(evaluation.comparison_table(metrics), ["f1_fake", "f1_real"], ax=ax)
-        ax.set_title("F1 of each class")
-
-    large = {"width": 5.6, "height": 4.8}
-    figures = [
-        image(bars, "F1 of each class by model", **large),
-        image(lambda ax: plots.roc_curves(curves, ax=ax), "ROC curve of each model", **large),
-    ]
-    matrices = [
-        image(
-            lambda ax, key=key, values=values: plots.confusion(
-                values["confusion"], title=plots.display_name(key), ax=ax
-            ),
-            f"Confusion matrix of {plots.display_name(key)}",
-            width=3.0,
-            height=3.1,
-            css_class="cf-quarter",
-        )
-        for key, values in metrics.items()
-    ]
-    rows = ("".join(row) for row in (figures, matrices))
-    return "".join(f'<div class="cf-figures">{row}</div>' for row in rows)
-
-
-def models_html(which: str) -> str:
-    """Put the second tab together.
-
-    Args:
-        which: "released" or "latest".
-
-    Returns:
         HTML; a damaged file gives a sentence in its place.
     """
-    records = read_records(which)
     if not records.models and records.evaluation is None:
         return NO_MODEL
     try:
-        return comparison_html(records) + figures_html(records) + provenance_html(records)
+        figures = ""
+        if records.evaluation is not None:
+            # Late, because Matplotlib takes a second that the first tab does not need.
+            from cifake_lib.dashboard_figures import figures_html
+
+            figures = figures_html(records.evaluation)
+        return comparison_html(records) + figures + provenance_html(records)
     except RunDamaged as error:
         return f'<p class="cf-note" role="alert">{escape(str(error))}</p>'
 
@@ -257,7 +222,7 @@ NO_MODEL = """
 <div class="cf-empty" role="status"><h3>There is no trained model yet</h3>
 <p>Run <code>make pipeline</code> in the project folder (or
 <code>python -m cifake_lib.pipeline</code>). It trains all three models on the sample that comes
-with the project, in a few minutes on a laptop. Then open this page again.</p></div>"""
+with the project, in a few minutes on a laptop. Then check again.</p></div>"""
 
 
 def _rate_cell(values: dict, column: str) -> str:
@@ -284,13 +249,8 @@ def _names(group: Iterable[Run]) -> str:
     return " and ".join(display_name(run.stage) for run in group)
 
 
-def _total(counts: dict | int) -> int:
-    """Add up image counts, however they are grouped (split, class)."""
-    return sum(map(_total, counts.values())) if isinstance(counts, dict) else int(counts)
-
-
-def _svg(figure: Figure, alt: str, css_class: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", transparent=True)
-    text = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img class="{css_class}" src="data:image/svg+xml;base64,{text}" alt="{escape(alt)}">'
+def _data(run: Run) -> tuple[str, int]:
+    """Name of a run's data set, and how many images it learnt from or was measured on."""
+    data = run.manifest["data"]
+    split = "test" if run.stage == "evaluation" else "train"
+    return data["name"], sum(data["counts"][split].values())

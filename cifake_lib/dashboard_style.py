@@ -16,26 +16,27 @@ STYLE = """<style>
 .cifake h2, .cifake h3 { font-size:16px; font-weight:600; margin:0 0 8px; line-height:1.35; }
 .cifake code { font:13px ui-monospace,Menlo,Consolas,monospace; background:var(--wash);
   padding:1px 5px; border-radius:4px; color:inherit; }
-.cf-lead { font-size:17px; max-width:72ch; }
-.cf-banner { border-left:3px solid var(--accent); background:var(--wash); padding:10px 14px;
-  border-radius:0 6px 6px 0; margin:4px 0 14px; color:#33414e; max-width:none; }
+.cf-lead { font-size:17px; text-wrap:balance; }
+.cifake .widget-html-content p.cf-banner { border-left:3px solid var(--accent); padding:10px 14px;
+  background:var(--wash); border-radius:0 6px 6px 0; margin:4px 0 14px; }
+.cifake .widget-html-content p.cf-warning { border-color:var(--fake); background:#fdf6ec; }
 .cf-note { color:var(--muted); font-size:13.5px; }
 .cifake .widget-html-content p.cf-note { margin-bottom:18px; }
 
 /* tabs */
-.cifake .jupyter-widgets.jupyter-widget-tab { overflow:visible; margin:0; }
-.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar { border-bottom:1px solid var(--line);
+.cifake .jupyter-widgets.widget-tab { overflow:visible; margin:0; }
+.cifake .jupyter-widgets.widget-tab > .lm-TabBar { border-bottom:1px solid var(--line);
   font:inherit; min-height:0; }
-.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab { flex:0 0 auto; border:0;
+.cifake .jupyter-widgets.widget-tab > .lm-TabBar .lm-TabBar-tab { flex:0 0 auto; border:0;
   border-bottom:3px solid transparent; background:none; color:var(--muted); font-weight:600;
   padding:4px 2px; margin:0 24px 0 0; min-height:0; line-height:1.7; transform:none; }
-.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab.lm-mod-current {
+.cifake .jupyter-widgets.widget-tab > .lm-TabBar .lm-TabBar-tab.lm-mod-current {
   color:var(--accent); border-bottom-color:var(--accent); }
-.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab:hover { color:var(--ink);
+.cifake .jupyter-widgets.widget-tab > .lm-TabBar .lm-TabBar-tab:hover { color:var(--ink);
   background:none; }
-.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab::before { display:none; }
-.cifake .jupyter-widgets.jupyter-widget-tab > .lm-TabBar .lm-TabBar-tabLabel { line-height:1.7; }
-.cifake .jupyter-widgets.jupyter-widget-tab > .widget-tab-contents { border:0; padding:22px 0 0;
+.cifake .jupyter-widgets.widget-tab > .lm-TabBar .lm-TabBar-tab::before { display:none; }
+.cifake .jupyter-widgets.widget-tab > .lm-TabBar .lm-TabBar-tabLabel { line-height:1.7; }
+.cifake .jupyter-widgets.widget-tab > .widget-tab-contents { border:0; padding:22px 0 0;
   background:none; overflow:visible; color:var(--ink); }
 
 /* two columns, one when narrow */
@@ -53,9 +54,9 @@ STYLE = """<style>
 .cifake .cf-upload::before { content:"Choose images"; font-size:16px; }
 .cifake .cf-upload:hover:enabled { background:#163a47; color:#fff; box-shadow:none; }
 .cifake .cf-upload:disabled { opacity:.5; cursor:default; }
-.cifake .cf-clear { width:auto; height:32px; padding:0 14px; background:#fff; color:var(--accent);
+.cifake .cf-button { width:auto; align-self:flex-start; height:32px; padding:0 14px; background:#fff; color:var(--accent);
   border:1px solid var(--line); margin:0; line-height:1; }
-.cifake .cf-clear:hover:enabled { border-color:var(--accent); background:#fff; box-shadow:none;
+.cifake .cf-button:hover:enabled { border-color:var(--accent); background:#fff; box-shadow:none;
   color:var(--accent); }
 .cifake .cf-examples { display:grid; grid-template-columns:repeat(4,1fr); gap:8px;
   margin:0 0 18px; max-width:330px; }
@@ -90,17 +91,20 @@ STYLE = """<style>
 .cifake .cf-progress .progress-bar { background:var(--accent); border-radius:4px; }
 
 /* one examined image */
-.cf-card { display:grid; grid-template-columns:auto minmax(220px,1fr); gap:12px 24px;
+.cf-card { display:flex; flex-wrap:wrap; gap:12px 24px;
   border:1px solid var(--line); border-radius:10px; padding:14px 18px 16px; margin:0 0 14px;
   background:#fff; }
-.cf-card > header { grid-column:1/-1; display:flex; gap:12px; justify-content:space-between;
+.cf-card > header { flex:0 0 100%; display:flex; gap:12px; justify-content:space-between;
   color:var(--muted); font-size:13.5px; }
 .cf-name { overflow:hidden; text-overflow:ellipsis; white-space:nowrap; }
-.cf-pictures { display:flex; flex-wrap:wrap; gap:12px; align-content:flex-start; max-width:336px; }
+/* One width in every card, so that the verdicts stand below each other. */
+.cf-pictures { display:flex; flex-wrap:wrap; gap:12px; align-content:flex-start;
+  flex:0 0 312px; max-width:100%; }
+.cf-answer { flex:1 1 290px; min-width:0; }
 .cifake .cf-pictures figure { margin:0; }
-.cifake .cf-pictures img { display:block; height:128px; width:auto; min-width:8px; max-width:196px;
-  object-fit:contain; border-radius:6px; background:var(--wash); margin:0; }
-.cifake img.cf-pixels { image-rendering:pixelated; }
+.cifake .cf-pictures img { display:block; width:auto; height:auto; max-width:172px;
+  max-height:128px; min-width:8px; border-radius:6px; background:var(--wash); margin:0; }
+.cifake .cf-pictures img.cf-pixels { height:128px; object-fit:contain; image-rendering:pixelated; }
 .cifake .cf-pictures figcaption { color:var(--muted); font-size:12px; margin-top:4px;
   max-width:128px; line-height:1.35; }
 .cifake .cf-answer .cf-verdict { font-size:24px; line-height:1.2; margin:0 0 2px; }
@@ -109,7 +113,7 @@ STYLE = """<style>
 .cifake .cf-answer .cf-together, .cifake .cf-answer .cf-truth { color:var(--muted);
   font-size:13.5px; margin:0 0 10px; }
 .cifake .cf-answer .cf-truth { margin-top:-8px; }
-.cf-scale, .cf-model { display:grid; grid-template-columns:96px minmax(60px,1fr) 112px; gap:12px;
+.cf-scale, .cf-model { display:grid; grid-template-columns:98px minmax(40px,1fr) 122px; gap:12px;
   align-items:center; }
 .cf-scale { font-size:11px; letter-spacing:.04em; color:var(--muted); }
 .cf-scale span { grid-column:2; grid-row:1; }
@@ -122,10 +126,9 @@ STYLE = """<style>
 .cf-bar i.cf-REAL { background:var(--real); } .cf-bar i.cf-FAKE { background:var(--fake); }
 .cf-model-answer { white-space:nowrap; }
 @media (max-width:560px) {
-  .cf-card { grid-template-columns:minmax(0,1fr); padding:12px 14px; }
-  .cf-scale, .cf-model { grid-template-columns:90px minmax(40px,1fr) 108px; gap:8px; }
-  .cifake .cf-pictures img { height:104px; max-width:166px; }
-  .cifake .cf-pictures figcaption { max-width:110px; }
+  .cf-card { padding:12px 14px; }
+  .cf-pictures { flex-basis:100%; }
+  .cf-scale, .cf-model { grid-template-columns:88px minmax(40px,1fr) 118px; gap:8px; }
   .cf-model-name { font-size:13px; white-space:nowrap; }
 }
 
@@ -138,16 +141,24 @@ STYLE = """<style>
 .cifake .cf-table thead th, .cifake .cf-table thead td { color:var(--muted); font-weight:600;
   font-size:13px; }
 .cifake .cf-table th:first-child, .cifake .cf-left th, .cifake .cf-left td { text-align:left; }
-.cifake .cf-table th[scope=colgroup] { text-align:center; }
-.cifake .cf-table tbody tr:hover { background:var(--wash); }
+.cifake .cf-table thead tr:first-child > * { border-bottom-color:transparent; padding-bottom:0; }
+.cifake .cf-table thead th[scope=colgroup] { text-align:center; }
+.cifake .cf-table th.cf-group-FAKE { --group:var(--fake); color:var(--fake-ink); }
+.cifake .cf-table th.cf-group-REAL { --group:var(--real); color:var(--real); }
+.cifake .cf-table th[scope=colgroup] { background:linear-gradient(var(--group),var(--group))
+  right 10px bottom/calc(100% - 30px) 2px no-repeat; }
+.cifake .cf-table th:first-child, .cifake .cf-table td:first-child { position:sticky; left:0;
+  background:#fff; }
+.cifake .cf-table tbody tr:hover > * { background:var(--wash); }
 .cifake .cf-table small { display:block; color:var(--muted); font-size:11.5px; }
 .cf-figures { display:flex; flex-wrap:wrap; gap:8px 20px; margin:0 0 20px;
   justify-content:space-between; }
 .cifake .cf-figures img { flex:1 1 380px; min-width:0; max-width:600px; height:auto; margin:0; }
-.cifake .cf-figures img.cf-quarter { flex-basis:220px; max-width:280px; }
+.cifake .cf-figures.cf-matrices { justify-content:center; }
+.cifake .cf-matrices img { flex:1 1 220px; max-width:280px; }
 @media (max-width:560px) {
   .cifake .cf-figures img { flex-basis:100%; }
-  .cifake .cf-figures img.cf-quarter { flex-basis:40%; }
+  .cifake .cf-matrices img { max-width:240px; }
 }
 
 /* the page around it, when Voilà serves it */

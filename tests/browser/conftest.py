@@ -50,7 +50,7 @@ def visitor(browser, server):
 def page(visitor):
     """The shared page, emptied before the test."""
     visitor.get_by_role("tab", name="Analyse").click()
-    if visitor.locator(".cf-clear").is_visible():
-        visitor.locator(".cf-clear").click()
+    if visitor.get_by_role("button", name="Clear").is_visible():
+        visitor.get_by_role("button", name="Clear").click()
     visitor.wait_for_selector(".cf-card", state="detached")
     return visitor

@@ -105,7 +105,7 @@ def test_several_files_at_once_newest_first(page, picture):
     choose(page, picture("one.png", seed=1), picture("two.png", seed=2), picture("three.png"))
     wait_for_cards(page, 3)
     assert page.locator(".cf-name").all_inner_texts() == ["three.png", "two.png", "one.png"]
-    page.locator(".cf-clear").click()
+    page.get_by_role("button", name="Clear").click()
     page.locator(".cf-empty").wait_for()
     assert page.locator(".cf-card").count() == 0
 

@@ -4,19 +4,23 @@ import io
 import json
 import logging
 import re
+import shutil
+import threading
 
 import ipywidgets as widgets
 import numpy as np
 import pytest
 from PIL import Image
 
-from cifake_lib import runs
+from cifake_lib import detector, runs
 from cifake_lib.dashboard import MAX_FILES, Dashboard
 from cifake_lib.dashboard_cards import percent
+from cifake_lib.dashboard_handlers import log_to_server, send_again
 from cifake_lib.detector import ModelVerdict, Verdict
 from cifake_lib.images import MAX_BYTES
 
 KEYS = ("baseline_cnn", "tuned_cnn", "resnet50")
+SPLIT = {"REAL": 1800, "FAKE": 1700}
 
 
 class Redness:
@@ -58,7 +62,8 @@ def write_run(folder, stage, files, **manifest):
         "run_id": f"20260102-030405-{stage}",
         "started_utc": "2026-01-02T03:04:05Z",
         "finished_utc": "2026-01-02T04:05:06Z",
-        "data": {"name": "sample", "counts": {"train": {"REAL": 1800, "FAKE": 1700}, "test": 500}},
+        "data": {"name": "sample", "counts": {"train": SPLIT, "test": {"REAL": 250, "FAKE": 250}}},
+        "model": {"input_size": 32},
         "notes": [],
         "files": {name: runs.file_hash(folder / name) for name in files},
         **manifest,
@@ -83,12 +88,8 @@ def metrics_of(key, base):
     }
 
 
-@pytest.fixture
-def released(tmp_path, monkeypatch):
-    """A released set: three models (manifests only) and an evaluation."""
-    folder = tmp_path / "released"
-    monkeypatch.setenv("CIFAKE_RELEASED", str(folder))
-    monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
+def write_released(folder):
+    """Three models (manifests only) and an evaluation."""
     for key in KEYS:
         write_run(folder, key, {}, notes=["trained <without> ImageNet weights"])
     keys = (*KEYS, "ensemble")
@@ -107,13 +108,21 @@ def released(tmp_path, monkeypatch):
             "examples.npz": examples.getvalue(),
         },
     )
-    return folder
 
 
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
+    """Where released runs would lie; there are none, and nothing was trained either."""
     monkeypatch.setenv("CIFAKE_RELEASED", str(tmp_path / "released"))
     monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "released"
+
+
+@pytest.fixture
+def released(empty):
+    """Where the released runs lie."""
+    write_released(empty)
+    return empty
 
 
 @pytest.fixture
@@ -248,7 +257,7 @@ def test_examples_tell_their_true_class(dashboard):
     ]
     examples[2].click()
     assert dashboard.results[0].truth == "FAKE" and dashboard.results[0].verdict.label == "FAKE"
-    assert "True class of this example: FAKE" in text(dashboard)
+    assert "True class of this example: FAKE . The verdict is right." in text(dashboard)
 
 
 def buttons(widget):
@@ -256,19 +265,30 @@ def buttons(widget):
     return found + [b for child in getattr(widget, "children", ()) for b in buttons(child)]
 
 
-def test_the_page_says_what_the_models_were_trained_on(dashboard):
-    assert "trained on the 4,000-image sample" in text(dashboard)
-    assert "A verdict is a hint, not proof" in text(dashboard)
+def test_the_page_says_plainly_that_models_were_trained_on_the_sample(dashboard):
+    shown = text(dashboard)
+    assert "Trained on a small sample." in shown
+    assert "These models learnt from 3,500 images (the sample that comes with the project)" in shown
+    assert "A verdict is a hint, not proof" in shown
 
 
 def test_models_trained_on_all_data_say_so(released):
-    manifest = released / "resnet50" / "manifest.json"
-    content = json.loads(manifest.read_text())
-    content["data"] = {"name": "cifake", "counts": {"train": 100_000}}
-    manifest.write_text(json.dumps(content))
+    for key, size in zip(KEYS, (32, 32, 64), strict=True):
+        path = released / key / "manifest.json"
+        changed = {"data": {"name": "full", "counts": {"train": {"REAL": 47_500, "FAKE": 47_500}}}}
+        changed["model"] = {"input_size": size}
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     shown = text(Dashboard(detector=Redness()))
-    assert "Baseline CNN and Tuned CNN: trained on the 4,000-image sample" in shown
-    assert "ResNet-50: trained on 100,000 images (cifake)" in shown
+    assert "These models learnt from 95,000 images (full)." in shown and "sample" not in shown
+    assert "The models look at 64 × 64 pixels" in shown
+
+
+def test_each_source_of_data_is_named(released):
+    path = released / "resnet50" / "manifest.json"
+    path.write_text(path.read_text().replace('"sample"', '"<full>"'))
+    shown = text(Dashboard(detector=Redness()))
+    assert "Trained on a small sample. Baseline CNN and Tuned CNN learnt from 3,500" in shown
+    assert "ResNet-50 learnt from 3,500 images (&lt;full&gt;)" in shown
 
 
 def test_the_models_tab_is_read_from_the_run_files_when_opened(dashboard, released):
@@ -320,7 +340,7 @@ def test_a_manifest_cut_short_leaves_the_rest_of_the_page(released):
     dashboard = Dashboard(detector=Redness())
     dashboard.on_tab(1)
     shown = text(dashboard)
-    assert "trained on the 4,000-image sample" in shown
+    assert "Trained on a small sample." in shown
     assert "20260102-030405-tuned_cnn" in shown and "-resnet50" not in shown
 
 
@@ -329,10 +349,73 @@ def test_without_models_a_card_says_how_to_get_one(empty):
     assert dashboard.wait() is False
     dashboard.on_tab(1)
     assert text(dashboard).count("There is no trained model yet") == 2
-    assert "make pipeline" in text(dashboard)
-    assert dashboard._upload.disabled
+    assert "make pipeline" in text(dashboard) and "No picture yet" not in text(dashboard)
+    assert dashboard._upload.disabled and dashboard._again.layout.display is None
     dashboard.on_upload(upload(("red.png", picture())))
     assert dashboard.results == []
+
+
+def test_models_trained_meanwhile_are_found_by_checking_again(empty, monkeypatch):
+    dashboard = Dashboard()
+    dashboard._tabs.selected_index = 1
+    for _ in range(2):  # The first time there is still nothing.
+        dashboard.on_check_again()
+        assert dashboard.wait() is False
+        assert text(dashboard).count("There is no trained model yet") == 2
+    write_released(empty)
+    monkeypatch.setattr(detector.Detector, "load", lambda *, runs: Redness())
+    dashboard.on_check_again()
+    assert dashboard.wait() is True
+    shown = text(dashboard)
+    assert "There is no trained model yet" not in shown and "Trained on a small sample" in shown
+    assert "Measured once on the test split" in shown
+    assert dashboard._again.layout.display == "none" and not dashboard._upload.disabled
+    [button.click() for button in buttons(dashboard.view) if "(FAKE)" in str(button.tooltip)]
+    dashboard.on_upload(upload(("red.png", picture())))
+    assert [result.name for result in dashboard.results] == ["red.png", "Example 3"]
+
+
+def test_models_that_cannot_be_loaded_can_be_tried_again(released, monkeypatch, caplog):
+    def explode(*, runs):
+        raise MemoryError("no room for layer 7")
+
+    monkeypatch.setattr(detector.Detector, "load", explode)
+    dashboard = Dashboard()
+    dashboard.wait()
+    assert "The models could not be loaded" in text(dashboard) and "layer 7" in caplog.text
+    assert all(b.disabled for b in buttons(dashboard._gallery)) and dashboard._upload.disabled
+    monkeypatch.setattr(detector.Detector, "load", lambda *, runs: Redness())
+    dashboard.on_check_again()
+    dashboard.wait()
+    assert not any(button.disabled for button in buttons(dashboard._gallery))
+    dashboard.on_example(0)
+    assert len(dashboard.results) == 1 and "could not be loaded" not in text(dashboard)
+
+
+def test_released_models_come_before_those_trained_here(released, tmp_path, monkeypatch):
+    asked = []
+
+    def load(*, runs):
+        asked.append(runs)
+        return Redness()
+
+    monkeypatch.setattr(detector.Detector, "load", load)
+    for key in (*KEYS, "evaluation"):
+        (tmp_path / "runs" / key).mkdir(parents=True)
+    for key in KEYS:
+        data = {"name": "mine", "counts": {"train": {"REAL": 30, "FAKE": 40}}}
+        write_run(tmp_path / "runs" / key, "20270101", {}, run_id="20270101", data=data)
+    released_first, latest = Dashboard(), Dashboard(runs="latest")
+    assert "3,500 images" in text(released_first)
+    assert "70 images (mine)" in text(latest)
+    shutil.rmtree(released)
+    fallback = Dashboard()
+    for dashboard in (released_first, latest, fallback):
+        dashboard.wait()
+    assert "70 images (mine)" in text(fallback) and "3,500 images" not in text(fallback)
+    fallback.on_tab(1)
+    assert "20270101" in text(fallback)
+    assert asked == ["released", "latest", "latest"]
 
 
 def test_a_missing_model_is_named_and_the_others_answer(released):
@@ -343,10 +426,6 @@ def test_a_missing_model_is_named_and_the_others_answer(released):
 
 
 def test_an_upload_while_models_load_waits_for_them(released, monkeypatch):
-    import threading
-
-    from cifake_lib import detector
-
     gate = threading.Event()
 
     def load(*, runs):
@@ -367,3 +446,24 @@ def test_an_upload_while_models_load_waits_for_them(released, monkeypatch):
 )
 def test_confidence_is_never_certainty(probability, words):
     assert percent(probability) == words
+
+
+def test_a_page_that_missed_a_change_hears_it_again(monkeypatch):
+    sent = threading.Event()
+    status = widgets.HTML("ready")
+    monkeypatch.setattr(widgets.HTML, "send_state", lambda self, key: sent.set())
+    send_again({status: "value"}, after=(0.01,))
+    assert sent.wait(5)
+
+
+def test_the_log_goes_where_the_kernels_own_goes(monkeypatch):
+    from traitlets.config import Application
+
+    kernel, terminal = Application(), io.StringIO()
+    kernel.log = logging.getLogger("kernel")
+    monkeypatch.setattr(kernel.log, "handlers", [logging.StreamHandler(terminal)])
+    monkeypatch.setattr(logging.getLogger("cifake_lib"), "handlers", [])
+    monkeypatch.setattr(Application, "_instance", kernel)
+    log_to_server()
+    logging.getLogger("cifake_lib.detector").warning("no model")
+    assert terminal.getvalue() == "no model\n"
