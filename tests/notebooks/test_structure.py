@@ -95,6 +95,16 @@ def test_no_path_depends_on_where_the_kernel_starts(file):
                 assert not path or node.value.startswith("/content"), node.value
 
 
+def test_every_notebook_has_the_same_colab_guard():
+    guards = {
+        file.stem: [cell.source for cell in cells(file, "code") if "google.colab" in cell.source]
+        for file in FILES
+    }
+    (guard,) = guards[NUMBERED[0].stem]
+    assert "git clone" in guard
+    assert guards == {file.stem: [guard] for file in FILES}
+
+
 @every_notebook
 def test_the_kernel_is_the_one_every_jupyter_has(file):
     assert nbformat.read(file, 4).metadata.kernelspec.name == "python3"
