@@ -134,6 +134,8 @@ def search(
             tuner.search(
                 train_batches, validation_data=validation, epochs=settings.epochs, verbose=0
             )
+            # What a chief wrote last still has its last trials running: they would be tried again.
+            tuner.save()
         except RuntimeError as error:  # keras-tuner stops after three failures in a row.
             raise failure(_table(tuner), Path(tuner.project_dir)) from error
         finally:
