@@ -54,8 +54,8 @@ STYLE = """<style>
 .cifake .cf-upload::before { content:"Choose images"; font-size:16px; }
 .cifake .cf-upload:hover:enabled { background:#163a47; color:#fff; box-shadow:none; }
 .cifake .cf-upload:disabled { opacity:.5; cursor:default; }
-.cifake .cf-button { width:auto; align-self:flex-start; height:32px; padding:0 14px; background:#fff; color:var(--accent);
-  border:1px solid var(--line); margin:0; line-height:1; }
+.cifake .cf-button { width:auto; align-self:flex-start; height:32px; padding:0 14px;
+  background:#fff; color:var(--accent); border:1px solid var(--line); margin:0; line-height:1; }
 .cifake .cf-button:hover:enabled { border-color:var(--accent); background:#fff; box-shadow:none;
   color:var(--accent); }
 .cifake .cf-examples { display:grid; grid-template-columns:repeat(4,1fr); gap:8px;
@@ -141,7 +141,8 @@ STYLE = """<style>
 .cifake .cf-table thead th, .cifake .cf-table thead td { color:var(--muted); font-weight:600;
   font-size:13px; }
 .cifake .cf-table th:first-child, .cifake .cf-left th, .cifake .cf-left td { text-align:left; }
-.cifake .cf-table thead tr:first-child > * { border-bottom-color:transparent; padding-bottom:0; }
+.cifake .cf-table thead tr:not(:last-child) > * { border-bottom-color:transparent;
+  padding-bottom:0; }
 .cifake .cf-table thead th[scope=colgroup] { text-align:center; }
 .cifake .cf-table th.cf-group-FAKE { --group:var(--fake); color:var(--fake-ink); }
 .cifake .cf-table th.cf-group-REAL { --group:var(--real); color:var(--real); }

@@ -31,11 +31,11 @@ def server(browser, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server_without_models(browser, tmp_path_factory):
-    """The dashboard of a project in which nothing has been trained."""
+    """The dashboard of a project in which nothing has been trained, and its released folder."""
     folder = tmp_path_factory.mktemp("nothing")
     empty = {"CIFAKE_RELEASED": str(folder / "released"), "CIFAKE_RUNS": str(folder / "runs")}
     with serve(folder / "server.log", **empty) as address:
-        yield address
+        yield address, folder / "released"
 
 
 @pytest.fixture(scope="session")

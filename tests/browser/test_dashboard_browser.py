@@ -1,6 +1,7 @@
 """What a visitor of the served dashboard sees and does."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -83,9 +84,7 @@ def test_a_file_over_the_limit_gets_a_sentence_and_the_page_goes_on(page, tmp_pa
 
 
 def test_a_file_just_under_the_limit_arrives(page, tmp_path):
-    side = (
-        3100  # uncompressed: 29 MB of BMP, far above the 10 MB that the server takes unconfigured
-    )
+    side = 3100  # 29 MB of BMP, far above the 10 MB that a server takes unconfigured
     Image.new("RGB", (side, side), (90, 120, 60)).save(tmp_path / "large.bmp")
     choose(page, tmp_path / "large.bmp")
     wait_for_cards(page, 1)
@@ -192,10 +191,17 @@ def test_files_beside_the_notebook_are_not_served(browser, server):
     page.context.close()
 
 
-def test_without_models_a_card_says_how_to_get_one(browser, server_without_models):
-    page = visit(browser, server_without_models)
-    page.locator(".cf-empty", has_text="There is no trained model yet").wait_for()
-    assert "make pipeline" in page.locator(".cf-empty").inner_text()
+def test_without_models_a_card_says_how_to_get_one_and_checks_again(browser, server_without_models):
+    address, released = server_without_models
+    page = visit(browser, address)
+    card = page.locator(".cf-empty", has_text="There is no trained model yet")
+    card.wait_for()
+    assert "make pipeline" in card.inner_text()
     assert page.locator(".cf-upload").is_disabled()
     screenshot(page, "no-model-1280")
+    shutil.copytree(released_dir(), released)
+    page.get_by_role("button", name="Check again").click()
+    page.locator(".cf-example").first.click(timeout=30_000)
+    wait_for_cards(page, 1)
+    assert page.locator(".cf-upload").is_enabled()
     page.context.close()
