@@ -18,6 +18,7 @@ from cifake_lib.dashboard_cards import percent
 from cifake_lib.dashboard_handlers import log_to_server, send_again
 from cifake_lib.detector import ModelVerdict, Verdict
 from cifake_lib.images import MAX_BYTES
+from cifake_lib.paths import project_root
 
 KEYS = ("baseline_cnn", "tuned_cnn", "resnet50")
 SPLIT = {"REAL": 1800, "FAKE": 1700}
@@ -467,3 +468,12 @@ def test_the_log_goes_where_the_kernels_own_goes(monkeypatch):
     log_to_server()
     logging.getLogger("cifake_lib.detector").warning("no model")
     assert terminal.getvalue() == "no model\n"
+
+
+def test_every_way_of_serving_takes_files_up_to_the_limit():
+    voila = json.loads((project_root() / "voila.json").read_text())
+    limit = voila["Voila"]["tornado_settings"]["websocket_max_message_size"]
+    assert limit > 500 * 2**20 > MAX_BYTES  # what the page promises
+    setting = f"--ServerApp.tornado_settings={{'websocket_max_message_size': {limit}}}"
+    assert setting in (project_root() / "Makefile").read_text()
+    assert setting in (project_root() / "README.md").read_text()
