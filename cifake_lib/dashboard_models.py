@@ -137,7 +137,7 @@ def comparison_html(records: Records) -> str:
     rows = []
     for key, values in metrics["models"].items():
         cells = "".join(_rate_cell(values, column) for column in columns)
-        name = escape(display_name(key))
+        name = escape(values.get("display_name", display_name(key)))
         rows.append(
             f'<tr data-model="{escape(key)}"><th scope="row">{name}</th>{cells}'
             f"<td>{_duration(values.get('training_seconds'))}</td>"
@@ -173,8 +173,8 @@ def provenance_html(records: Records) -> str:
     if records.evaluation is not None:
         stages["evaluation"] = records.evaluation
     for key, run in stages.items():
-        name = escape(display_name(key))
         manifest = run.manifest
+        name = escape(manifest.get("model", {}).get("display_name", display_name(key)))
         source, images = _data(run)
         use = "test" if key == "evaluation" else "training"
         rows.append(

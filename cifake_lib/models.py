@@ -167,7 +167,7 @@ def build_tunable_cnn(
         convolutions_per_block=hp.Int("convolutions_per_block", 1, 2, default=2),
         width=hp.Choice("width", [16, 24, 32], default=32),
         pooling=hp.Choice("pooling", ["global_average", "flatten"]),
-        dropout=hp.Float("dropout", 0.0, 0.5, step=0.1, default=0.2),
+        dropout=hp.Choice("dropout", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], default=0.2),
     )
 
 
