@@ -115,7 +115,7 @@ def make_plan(
         only: Stages to run; all if empty. They run in the pipeline's order.
         start: Stage to start from; the first if empty.
         overrides: `stage.name=value` or `name=value`, see `profiles.override_values`.
-        run_id: Name of the run folders; a UTC time stamp and the profile if empty.
+        run_id: Name of the run folders; if empty, a UTC time to the millisecond and the profile.
         resume: Skip stages that are complete for the same parameters and data, and continue an
             incomplete run of the same.
 
@@ -130,7 +130,9 @@ def make_plan(
     selected = _select(settings, only, start)
     from_profile = profile_values(settings, profile)
     explicit = override_values(settings, overrides, selected=selected)
-    run_id = run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{profile}"
+    if not run_id:
+        # Milliseconds: two runs that start in the same second are two runs.
+        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"[:-3] + f"-{profile}"
     if run_id in (".", "..") or Path(run_id).name != run_id:
         raise Refused(f"Expected a plain folder name as run id, received {run_id!r}.")
 

@@ -1,6 +1,7 @@
 """The pipeline, on two throw-away notebooks: plans and refusals at once, executions in seconds."""
 
 import json
+import time
 
 import nbformat
 import pytest
@@ -119,6 +120,14 @@ def test_a_path_holds_in_the_folder_where_the_notebook_runs(project, monkeypatch
     monkeypatch.chdir(project)
     plan = make_plan(overrides=["first.weights=imagenet"])
     assert parameters(plan)["first"]["weights"] == "imagenet"
+
+
+def test_runs_that_start_in_the_same_second_get_names_of_their_own(project):
+    names = set()
+    for _ in range(5):
+        names.add(make_plan().run_id)
+        time.sleep(0.002)
+    assert len(names) == 5
 
 
 def test_stages_are_chosen_and_keep_their_order(project):
