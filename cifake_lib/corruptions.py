@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from scipy import ndimage
 
-CHAIN_JPEG_QUALITY = 75  # what messengers and content servers write
+CHAIN_JPEG_QUALITY = 50  # what a thumbnail server writes
 HUE_DEGREES = 60.0  # hue turn of the colour corruption at level 1
 
 
@@ -107,6 +107,65 @@ CORRUPTIONS: dict[str, Corruption] = {
         ),
     )
 }
+
+# What a robust model must withstand: the (name, severity) pairs that results are reported on.
+CONDITIONS: tuple[tuple[str, int], ...] = (
+    ("jpeg", 3),
+    ("jpeg", 4),
+    ("blur", 1),
+    ("blur", 3),
+    ("blur", 4),
+    ("resize", 2),
+    ("resize", 3),
+    ("resize", 5),
+    ("noise", 3),
+    ("noise", 4),
+    ("crop", 3),
+    ("colour", 2),
+    ("resize_jpeg", 3),
+)
+
+
+@dataclass(frozen=True)
+class RandomCorruption:
+    """Corrupt a share of each training batch, as the `transform` of `batches.ImageBatches`.
+
+    Attributes:
+        share: Share of the images that are corrupted, 0–1; the rest stays untouched.
+        unseen: Families that never occur, so that they can measure how robustness carries over to
+            a corruption nobody thought of.
+    """
+
+    share: float
+    unseen: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"expected a share from 0 to 1, received {self.share}")
+        if unknown := set(self.unseen) - set(CORRUPTIONS):
+            raise ValueError(
+                f"expected corruptions out of {', '.join(CORRUPTIONS)}, received {sorted(unknown)}"
+            )
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return a copy of a batch in which some images are corrupted.
+
+        Family and severity are uniform, the severity continuous from 1 to 5.
+
+        Args:
+            images: uint8 array, shape (N, H, W, 3), RGB.
+            rng: decides everything random.
+
+        Returns:
+            uint8 array, shape (N, H, W, 3).
+        """
+        families = [family for name, family in CORRUPTIONS.items() if name not in self.unseen]
+        corrupted = images.copy()
+        for index in np.flatnonzero(rng.random(len(images)) < self.share):
+            family = families[rng.integers(len(families))]
+            level = np.interp(rng.uniform(1, 5), range(1, 6), family.levels)
+            corrupted[index] = family.function(images[index], level, rng)
+        return corrupted
 
 
 def corrupt(image: np.ndarray, name: str, *, severity: int, seed: int = 0) -> np.ndarray:

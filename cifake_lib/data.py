@@ -104,8 +104,9 @@ def load_dataset(
 
     Args:
         data_dir: A folder, zip or tar; `sample`, the images that ship with the project; `full`, the
-            whole CIFAKE, downloaded from Kaggle if need be; or `auto`, a downloaded copy if there
-            is one, else the sample.
+            whole CIFAKE, downloaded from Kaggle if need be, with its official test split;
+            `cifake-train`, only its training folder, split by content hash as the sample and the
+            released models are; or `auto`, a downloaded copy if there is one, else the sample.
         split_seed: Seed of the split.
         max_images: Use about this many images, 0 for all. Their split does not change.
 
@@ -140,6 +141,8 @@ def find_dataset(data_dir: str | Path = "sample") -> tuple[str, Path]:
         if asked == "full":
             return "full", _download()
         asked = "sample"
+    if asked == "cifake-train":
+        return asked, find_dataset("full")[1] / "train"
     if asked == "sample":
         sample = paths.data_dir() / "sample.zip"
         if not sample.is_file():
@@ -151,8 +154,8 @@ def find_dataset(data_dir: str | Path = "sample") -> tuple[str, Path]:
     path = paths.resolve(asked)
     if not path.exists():
         raise DatasetError(
-            f"Expected data_dir to be a folder, a zip or tar file, 'sample', 'full' or 'auto'; "
-            f"received {asked!r}, and there is no such file or folder."
+            f"Expected data_dir to be a folder, a zip or tar file, 'sample', 'full', "
+            f"'cifake-train' or 'auto'; received {asked!r}, and there is no such file or folder."
         )
     return path.name, _as_folder(path)
 

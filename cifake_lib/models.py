@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cifake_lib import paths
 from cifake_lib.framework import keras
+from cifake_lib.layers import BatchNormalization
 
 layers = keras.layers
 
@@ -139,7 +140,7 @@ def build_tuned_cnn(
         for _ in range(convolutions_per_block):
             x = layers.Conv2D(width * factor, 3, padding="same", use_bias=False)(x)
             # Not the default .99: a small data set has too few steps for it to converge.
-            x = layers.BatchNormalization(momentum=0.9)(x)
+            x = BatchNormalization(momentum=0.9)(x)
             x = layers.ReLU()(x)
     x = layers.GlobalAveragePooling2D()(x) if pooling == "global_average" else layers.Flatten()(x)
     x = layers.Dropout(dropout)(x)
@@ -211,17 +212,35 @@ def build_resnet50(
     x = layers.GlobalAveragePooling2D()(stock.get_layer(last_layers[stages]).output)
     x = layers.Dropout(dropout)(x)
     model = keras.Model(inputs, _logit(x), name="resnet50")
-    if stem == "3x3":
-        model = keras.models.clone_model(model, clone_function=_with_small_stem)
-    return model
+
+    def adapted(layer: keras.Layer) -> keras.Layer:
+        if isinstance(layer, layers.BatchNormalization):
+            return BatchNormalization.from_config(layer.get_config())
+        if stem == "3x3" and layer.name == "conv1_pad":
+            return layers.ZeroPadding2D(1, name=layer.name)
+        if stem == "3x3" and layer.name == "conv1_conv":
+            return layers.Conv2D(64, 3, name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    return keras.models.clone_model(model, clone_function=adapted)
 
 
-def _with_small_stem(layer: keras.Layer) -> keras.Layer:
-    if layer.name == "conv1_pad":
-        return layers.ZeroPadding2D(1, name=layer.name)
-    if layer.name == "conv1_conv":
-        return layers.Conv2D(64, 3, name=layer.name)
-    return layer.__class__.from_config(layer.get_config())
+def flip_averaged(model: keras.Model) -> keras.Model:
+    """Average a model's logit over an image and its mirror image.
+
+    A mirrored photograph is as real as before, so the difference between the two logits is error;
+    their mean has less of it, for twice the time.
+
+    Args:
+        model: `(batch, height, width, 3)` → logit `(batch, 1)`; shares its weights with the result.
+
+    Returns:
+        A model with the same input and output.
+    """
+    inputs = keras.Input(model.input_shape[1:], name="rgb")
+    mirrored = keras.ops.flip(inputs, axis=2)
+    logit = layers.Average(dtype="float32", name="flip_average")([model(inputs), model(mirrored)])
+    return keras.Model(inputs, logit, name=f"{model.name}_flip_averaged")
 
 
 def load_initial_weights(model: keras.Model, source: str = "imagenet") -> list[str]:

@@ -20,7 +20,7 @@ from cifake_lib import paths
 # The pipeline sets these itself, from its own options.
 _OWN_OPTIONS = {"run_id": "--run-id", "profile": "--profile"}
 # What `data_dir` may say besides a path.
-_DATA_WORDS = ("sample", "full", "auto")
+_DATA_WORDS = ("sample", "full", "cifake-train", "auto")
 
 
 class Refused(ValueError):

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from cifake_lib import calibration, evaluation, plots, runs, training
+from cifake_lib import calibration, evaluation, models, plots, runs, training
 from cifake_lib.batches import ImageBatches
 from cifake_lib.data import CLASS_NAMES, Dataset
 from cifake_lib.framework import keras
@@ -89,6 +89,7 @@ def finish_model_run(
     history: pd.DataFrame,
     *,
     arguments: Mapping,
+    flip_average: bool = False,
     upstream: Mapping[str, str] | None = None,
 ) -> runs.Run:
     """Store a trained model as a complete run of its stage.
@@ -103,6 +104,7 @@ def finish_model_run(
         images: Of the whole data set, row for row.
         history: As `training.train` returned it.
         arguments: Of the builder; rebuilding the model needs no others.
+        flip_average: From here on the model's logit is the mean over an image and its mirror image.
         upstream: Stage → run id of the runs this one builds on.
 
     Returns:
@@ -112,6 +114,8 @@ def finish_model_run(
     weights = run.folder / runs.WEIGHTS
     save_weights(model, weights)
     stored = runs.rebuild(run.stage, arguments, weights)
+    if flip_average:
+        stored = models.flip_averaged(stored)
     rows = dataset.rows("validation").to_numpy()
     y_true = dataset.table.loc[rows, "label"].to_numpy()
     logits = predict_logits(stored, images, rows, name="validation")
@@ -130,6 +134,7 @@ def finish_model_run(
             "display_name": _display_name(run.stage, arguments),
             "parameters": model.count_params(),
             "input_size": model.input_shape[1],
+            "flip_averaged": flip_average,
             "weights": runs.WEIGHTS,
             "weights_bytes": weights.stat().st_size,
         },

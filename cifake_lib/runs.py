@@ -242,7 +242,7 @@ def load_model(run: Run):
     """Rebuild a run's model from the registry and load its weights.
 
     The stored configuration is never executed, and the weights are read only if their hash is the
-    manifest's.
+    manifest's. A run whose scores are averages over mirror images loads as a model that averages.
 
     Returns:
         A float32 `keras.Model`, uncompiled.
@@ -250,8 +250,13 @@ def load_model(run: Run):
     Raises:
         RunDamaged: The weights are missing or were changed.
     """
-    model = run.manifest["model"]
-    return rebuild(model["builder"], model["arguments"], run.checked(WEIGHTS))
+    facts = run.manifest["model"]
+    model = rebuild(facts["builder"], facts["arguments"], run.checked(WEIGHTS))
+    if facts.get("flip_averaged"):
+        from cifake_lib.models import flip_averaged
+
+        return flip_averaged(model)
+    return model
 
 
 def rebuild(builder: str, arguments: dict, weights: Path):

@@ -14,6 +14,7 @@ import pytest
 
 from cifake_lib import batches, device, models, training
 from cifake_lib.framework import keras
+from cifake_lib.layers import BatchNormalization
 
 SIZE = 8
 HEAD = training.Phase("head", epochs=2, learning_rate=5e-3, frozen=("first_convolution",))
@@ -47,7 +48,7 @@ def small_cnn():
         image_size=SIZE, blocks=1, convolutions_per_block=1, width=8, dropout=0.2
     )
     # Under fixed names, unlike the counted ones of one process.
-    names = {keras.layers.Conv2D: "first_convolution", keras.layers.BatchNormalization: "norm"}
+    names = {keras.layers.Conv2D: "first_convolution", BatchNormalization: "norm"}
     return keras.models.clone_model(
         model,
         clone_function=lambda layer: layer.__class__.from_config(
