@@ -11,6 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from cifake_lib import paths
+from cifake_lib.corruptions import RandomCorruption
 from cifake_lib.data import Dataset
 from cifake_lib.framework import keras
 from cifake_lib.images import decode_image, fit_image
@@ -140,3 +141,36 @@ class ImageBatches(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         """Draw the order of the next epoch; Keras calls this."""
         self.start_epoch(self.epoch + 1)
+
+
+def training_batches(
+    dataset: Dataset,
+    images: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    corruption_share: float = 0.0,
+    unseen_corruption: str = "",
+) -> tuple[ImageBatches, ImageBatches]:
+    """Make the batches that a model is trained and validated with.
+
+    Args:
+        dataset: An indexed data set.
+        images: Of the whole data set, row for row.
+        batch_size: Images in a batch.
+        seed: Seed of order and corruption.
+        corruption_share: Share of the training images that `corruptions.RandomCorruption` changes,
+            0–1.
+        unseen_corruption: Family of corruptions that it leaves out; "" for none.
+
+    Returns:
+        Training batches, in a new order each epoch, and validation batches, always the same.
+    """
+    labels = dataset.table["label"].to_numpy()
+    corrupt = RandomCorruption(corruption_share, unseen=tuple(filter(None, [unseen_corruption])))
+    train, validation = (dataset.rows(split).to_numpy() for split in ("train", "validation"))
+    options = {"batch_size": batch_size, "seed": seed}
+    return (
+        ImageBatches(images, labels, rows=train, shuffle=True, transform=corrupt, **options),
+        ImageBatches(images, labels, rows=validation, **options),
+    )

@@ -67,11 +67,14 @@ class Detector:
         models: Keras models by key, in the order they were asked for.
         runs: The run folder of each model, by the same keys.
         missing: For each model that could not be loaded, a sentence that says why.
+        ensemble_temperature: Of the mean of the models' calibrated logits; 1 where no evaluation
+            has fitted it for just these models.
     """
 
     models: dict[str, keras.Model]
     runs: dict[str, run_folders.Run]
     missing: dict[str, str]
+    ensemble_temperature: float = 1.0
 
     @classmethod
     def load(
@@ -110,7 +113,9 @@ class Detector:
                 "There is no trained model yet. `make pipeline` trains all of them on the "
                 "included sample in a few minutes. " + " ".join(dict.fromkeys(missing.values()))
             )
-        return cls(models=models, runs={key: found[key] for key in models}, missing=missing)
+        loaded = {key: found[key] for key in models}
+        temperature = _ensemble_temperature(loaded, released=runs == "released")
+        return cls(models, loaded, missing, temperature)
 
     @property
     def input_size(self) -> int:
@@ -121,7 +126,8 @@ class Detector:
         """Judge images of any size.
 
         Every model sees each image through `fit_image` and applies its own temperature; the
-        ensemble is the sigmoid of the mean of the calibrated logits, with 0.5 as its threshold.
+        ensemble is the sigmoid of the mean of the calibrated logits, divided by a temperature of
+        its own, with 0.5 as its threshold.
 
         Args:
             images: RGB images, or uint8 arrays of shape `(height, width, 3)`, 0–255.
@@ -133,7 +139,7 @@ class Detector:
             return []
         logits = np.stack([self._logits(key, images) for key in self.models])
         p_fake = probability(logits)
-        together = probability(ensemble_logit(logits))
+        together = probability(ensemble_logit(logits), self.ensemble_temperature)
         return [
             Verdict(
                 p_fake=float(together[index]),
@@ -161,3 +167,14 @@ class Detector:
             )
             logits.append(np.asarray(self.models[key].predict_on_batch(batch)).ravel())
         return np.concatenate(logits).astype(np.float64) / manifest["temperature"]
+
+
+def _ensemble_temperature(loaded: dict[str, run_folders.Run], *, released: bool) -> float:
+    try:
+        evaluation = run_folders.find_run("evaluation", released=released)
+    except run_folders.RunNotFound:
+        return 1.0
+    ensemble = evaluation.manifest.get("ensemble")
+    if ensemble and ensemble["members"] == {key: run.run_id for key, run in loaded.items()}:
+        return ensemble["temperature"]
+    return 1.0

@@ -1,9 +1,9 @@
-"""How good a detector is: scores, thresholds, curves, comparison and robustness.
+"""How good a detector is: scores, thresholds, curves and comparison.
 
 FAKE is the positive class (label 1); an image is called FAKE when `y_score >= threshold`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,9 @@ from sklearn.metrics import (
 )
 
 from cifake_lib.calibration import ensemble_logit, expected_calibration_error, probability
-from cifake_lib.corruptions import CORRUPTIONS, corrupt_batch
 from cifake_lib.intervals import bootstrap_interval, confusion_metrics
 
-INTERVAL_METRICS = ("f1", "accuracy", "roc_auc")
+INTERVAL_METRICS = ("f1", "accuracy", "roc_auc", "precision_fake", "recall_fake")
 
 COMPARISON_COLUMNS = (
     *("accuracy", "roc_auc", "pr_auc", "f1"),
@@ -132,6 +131,36 @@ def operating_points(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float
     }
 
 
+def at_operating_points(
+    y_true: np.ndarray, y_score: np.ndarray, thresholds: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Measure what stored thresholds come to on other images than they were chosen on.
+
+    Args:
+        y_true: int array, shape (N,), 0 = REAL, 1 = FAKE, both present.
+        y_score: float array, shape (N,), p_fake in [0, 1].
+        thresholds: name → threshold, as `operating_points` returns them.
+
+    Returns:
+        Name → `threshold`, `f1` (mean of both classes), `true_positive_rate` (share of FAKE found)
+        with its 95 % interval `true_positive_rate_interval`, and `false_positive_rate` (share of
+        REAL called FAKE).
+    """
+    points = {}
+    for name, threshold in thresholds.items():
+        measured = scores(y_true, y_score, threshold=threshold)
+        points[name] = {
+            "threshold": threshold,
+            "f1": measured["f1"],
+            "true_positive_rate": measured["recall_fake"],
+            "true_positive_rate_interval": list(
+                bootstrap_interval(y_true, y_score, "recall_fake", threshold=threshold)
+            ),
+            "false_positive_rate": 1 - measured["recall_real"],
+        }
+    return points
+
+
 def curve_points(y_true: np.ndarray, y_score: np.ndarray, *, points: int = 200) -> dict[str, dict]:
     """Return the ROC and the precision-recall curve, thinned for a file.
 
@@ -181,17 +210,18 @@ def evaluate_models(
     Args:
         y_true: int array, shape (N,), 0 = REAL, 1 = FAKE, both present.
         logits: model key → float array, shape (N,), before the sigmoid.
-        temperatures: model key → temperature from validation.
+        temperatures: model key, and perhaps "ensemble" → temperature from validation.
         thresholds: model key (or "ensemble") → threshold on p_fake; .5 where there is none.
         resamples: bootstrap samples of each interval.
         seed: of the resampling; the same resamples for every model.
 
     Returns:
         Model key, and "ensemble" → the dict of `scores` plus `intervals`: metric → [low, high] at
-        95 % for `f1`, `accuracy` and `roc_auc`.
+        95 % for the names in `INTERVAL_METRICS`.
     """
     scaled = {key: np.asarray(values) / temperatures[key] for key, values in logits.items()}
-    scaled["ensemble"] = ensemble_logit(np.stack(list(scaled.values())))
+    together = ensemble_logit(np.stack(list(scaled.values())))
+    scaled["ensemble"] = together / temperatures.get("ensemble", 1.0)
     metrics = {}
     for key, values in scaled.items():
         y_score, threshold = probability(values), (thresholds or {}).get(key, 0.5)
@@ -227,51 +257,3 @@ def comparison_table(metrics: Mapping[str, Mapping]) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
     first = [name for name in COMPARISON_COLUMNS if name in table]
     return table[first + [name for name in table if name not in first]]
-
-
-def robustness_table(
-    predict: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    images: np.ndarray,
-    y_true: np.ndarray,
-    *,
-    conditions: Sequence[tuple[str, int]],
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Measure models on corrupted images.
-
-    Accuracy at the fixed threshold falls for two reasons: because the classes can no longer be
-    told apart (the ROC AUC falls with it) or because all scores moved to one side (it does not;
-    one of the two rates collapses).
-
-    Args:
-        predict: model key → function of uint8 images (N, S, S, 3) that returns p_fake (N,).
-        images: uint8 array, shape (N, S, S, 3).
-        y_true: int array, shape (N,), 0 = REAL, 1 = FAKE, both present.
-        conditions: pairs of a name in `CORRUPTIONS` and a severity from 1 to 5.
-        seed: of the corruptions.
-
-    Returns:
-        DataFrame with one row a model and condition: `model`, `corruption`, `severity`, `level`
-        (in the unit of the corruption), `accuracy`, `true_positive_rate`, `true_negative_rate`,
-        `roc_auc`. The first rows are the untouched images: corruption "clean", severity 0.
-    """
-    rows = []
-    for name, severity in [("clean", 0), *conditions]:
-        corrupted = images
-        if name != "clean":
-            corrupted = corrupt_batch(images, name, severity=severity, seed=seed)
-        for key, function in predict.items():
-            measured = scores(y_true, np.asarray(function(corrupted)))
-            rows.append(
-                {
-                    "model": key,
-                    "corruption": name,
-                    "severity": severity,
-                    "level": np.nan if name == "clean" else CORRUPTIONS[name].levels[severity - 1],
-                    "accuracy": measured["accuracy"],
-                    "true_positive_rate": measured["recall_fake"],
-                    "true_negative_rate": measured["recall_real"],
-                    "roc_auc": measured["roc_auc"],
-                }
-            )
-    return pd.DataFrame(rows)

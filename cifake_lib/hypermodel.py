@@ -23,6 +23,8 @@ class Settings:
         batch_size: Images in a batch.
         image_size: Side of the model's input in pixels.
         augmentation: Keys of `models.AUGMENTATIONS`.
+        corruption_share: Share of the training images that are corrupted, 0–1.
+        unseen_corruption: Family of corruptions that is left out.
         seed: Seed of the search and of every trial's weights.
     """
 
@@ -32,6 +34,8 @@ class Settings:
     batch_size: int = 64
     image_size: int = 32
     augmentation: Sequence[str] = models.DEFAULT_AUGMENTATION
+    corruption_share: float = 0.0
+    unseen_corruption: str = "blur"
     seed: int = 0
 
 

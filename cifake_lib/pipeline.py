@@ -20,7 +20,7 @@ from nbconvert import HTMLExporter
 from papermill.engines import papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from cifake_lib import paths, runs
+from cifake_lib import paths, releases, runs
 from cifake_lib.plan import Plan, Step, make_plan
 from cifake_lib.profiles import Refused
 from cifake_lib.progress import Progress, ProgressEngine
@@ -101,7 +101,7 @@ def release(outcomes: Sequence[Outcome]) -> list[Path]:
             )
         texts[folder / outcome.step.notebook.name] = text
     for outcome in outcomes:
-        runs.release(runs.find_run(outcome.step.stage, outcome.step.run_id))
+        releases.release(runs.find_run(outcome.step.stage, outcome.step.run_id))
     for file, text in texts.items():
         file.write_text(text + "\n", encoding="utf-8")
     return list(texts)

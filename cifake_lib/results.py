@@ -1,8 +1,7 @@
 """From a trained model to a finished run: weights, predictions, calibration, scores, cost."""
 
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -11,11 +10,12 @@ import pandas as pd
 
 from cifake_lib import calibration, evaluation, models, plots, runs, training
 from cifake_lib.batches import ImageBatches
-from cifake_lib.data import CLASS_NAMES, Dataset
+from cifake_lib.data import Dataset
 from cifake_lib.framework import keras
 from cifake_lib.live import LiveTable
 
 PREDICT_BATCH_SIZE = 256
+DECIMALS = 6  # of stored scores: finer than any threshold, half the file
 
 
 def predict_logits(
@@ -108,8 +108,8 @@ def finish_model_run(
         upstream: Stage → run id of the runs this one builds on.
 
     Returns:
-        The complete run. Its folder holds the weights, `history.csv`, `predictions.csv` and
-        `metrics.json` (both of the validation split).
+        The complete run. Its folder holds the weights, `history.csv`, `validation_predictions.csv`
+        and `validation_metrics.json`; the figures of the test split come with `releases.release`.
     """
     weights = run.folder / runs.WEIGHTS
     save_weights(model, weights)
@@ -123,9 +123,10 @@ def finish_model_run(
     p_fake = calibration.probability(logits, temperature)
     metrics = evaluation.scores(y_true, p_fake)
     run.write_csv("history.csv", history)
-    run.write_json("metrics.json", {"split": "validation", **metrics})
-    table = dataset.table.loc[rows, ["path", "content_hash", "label"]]
-    run.write_csv("predictions.csv", table.assign(logit=logits, p_fake=p_fake))
+    run.write_json("validation_metrics.json", metrics)
+    table = dataset.table.loc[rows, ["path", "label"]]
+    scored = table.assign(logit=logits.round(DECIMALS), p_fake=p_fake.round(DECIMALS))
+    run.write_csv("validation_predictions.csv", scored)
     return run.finish(
         data=dataset.manifest(),
         model={
@@ -151,14 +152,6 @@ def _display_name(stage: str, arguments: Mapping) -> str:
     return f"{name}, stages 1–4" if arguments.get("stages") == 4 else name
 
 
-def predictor(run: runs.Run) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from uint8 images `(images, height, width, 3)` to calibrated `p_fake`."""
-    model = runs.load_model(run)
-    return lambda images: calibration.probability(
-        predict_logits(model, images), run.manifest["temperature"]
-    )
-
-
 def images_per_second(
     model: keras.Model, *, image_size: int, batch_size: int, seconds: float = 1.0
 ) -> float:
@@ -182,116 +175,3 @@ def images_per_second(
         model.predict_on_batch(batch)
         durations.append(time.perf_counter() - start)
     return batch_size / float(np.median(durations))
-
-
-def predict_test_split(
-    found: Mapping[str, runs.Run], dataset: Dataset, images: np.ndarray
-) -> pd.DataFrame:
-    """Run models over the test split.
-
-    Args:
-        found: Stage → run, as `runs.find_run` returns it.
-        dataset: Its test split is used.
-        images: Of the whole data set, row for row.
-
-    Returns:
-        One row per test image: `path`, `content_hash`, `label`, `object_class`, `crosses_split`,
-        `<stage>_logit` and `<stage>_p_fake` of each model, and `ensemble_p_fake`.
-    """
-    rows = dataset.rows("test").to_numpy()
-    columns = ["path", "content_hash", "label", "object_class", "crosses_split"]
-    table = dataset.table.loc[rows, columns].reset_index(drop=True)
-    scaled = []
-    for stage, run in found.items():
-        logits = predict_logits(runs.load_model(run), images, rows, name=plots.display_name(stage))
-        table[f"{stage}_logit"] = logits
-        table[f"{stage}_p_fake"] = calibration.probability(logits, run.manifest["temperature"])
-        scaled.append(logits / run.manifest["temperature"])
-    table["ensemble_p_fake"] = calibration.probability(calibration.ensemble_logit(np.stack(scaled)))
-    return table
-
-
-def compare(found: Mapping[str, runs.Run], predictions: pd.DataFrame) -> dict[str, dict]:
-    """Score models on their test predictions, and add what they cost.
-
-    Args:
-        found: Stage → run.
-        predictions: As `predict_test_split` returns them.
-
-    Returns:
-        Stage, and `ensemble` → the scores of `evaluation.evaluate_models`, with `run_id`,
-        `parameters`, `weights_bytes`, `training_seconds` and `images_per_second_batch_1` and
-        `_256`; the ensemble costs what its members cost together.
-    """
-    metrics = evaluation.evaluate_models(
-        predictions["label"].to_numpy(),
-        {stage: predictions[f"{stage}_logit"].to_numpy() for stage in found},
-        {stage: run.manifest["temperature"] for stage, run in found.items()},
-    )
-    added = ("parameters", "weights_bytes", "training_seconds")
-    for stage, run in found.items():
-        model, facts = runs.load_model(run), run.manifest["model"]
-        metrics[stage] |= {
-            "run_id": run.run_id,
-            "display_name": facts["display_name"],
-            "parameters": facts["parameters"],
-            "weights_bytes": facts["weights_bytes"],
-            "training_seconds": run.manifest["training"]["seconds"],
-        }
-        for batch_size in (1, 256):
-            metrics[stage][f"images_per_second_batch_{batch_size}"] = images_per_second(
-                model, image_size=facts["input_size"], batch_size=batch_size
-            )
-    together = {name: sum(metrics[stage][name] for stage in found) for name in added}
-    for batch_size in (1, 256):
-        name = f"images_per_second_batch_{batch_size}"
-        together[name] = 1 / math.fsum(1 / metrics[stage][name] for stage in found)
-    metrics["ensemble"] |= together
-    return metrics
-
-
-def finish_comparison(
-    run: runs.ActiveRun,
-    found: Mapping[str, runs.Run],
-    dataset: Dataset,
-    images: np.ndarray,
-    predictions: pd.DataFrame,
-    metrics: Mapping[str, dict],
-    *,
-    examples_per_class: int = 8,
-) -> runs.Run:
-    """Store a comparison as a complete run: scores, predictions, curves and example images.
-
-    Args:
-        run: The run to finish.
-        found: Stage → run of the models compared.
-        dataset: What was evaluated on.
-        images: Of the whole data set, row for row.
-        predictions: As `predict_test_split` returns them, perhaps without some of the rows.
-        metrics: As `compare` returns them.
-        examples_per_class: Test images of each class that the dashboard offers.
-
-    Returns:
-        The complete run.
-    """
-    y_true = predictions["label"].to_numpy()
-    run.write_csv("predictions.csv", predictions)
-    run.write_csv("comparison.csv", evaluation.comparison_table(metrics).reset_index())
-    run.write_json("metrics.json", {"split": "test", "count": len(y_true), "models": metrics})
-    curves = {
-        key: evaluation.curve_points(y_true, predictions[f"{key}_p_fake"].to_numpy())
-        for key in metrics
-    }
-    run.write_json("curves.json", curves)
-    rows = np.flatnonzero(dataset.rows("test"))
-    # The first of each class by content hash: a choice that no score has influenced.
-    order = predictions.sort_values("content_hash").groupby("label").head(examples_per_class).index
-    np.savez_compressed(
-        run.folder / "examples.npz", images=images[rows[order]], labels=y_true[order]
-    )
-    return run.finish(
-        data=dataset.manifest(),
-        class_names=list(CLASS_NAMES),
-        metrics={key: {"accuracy": m["accuracy"], "f1": m["f1"]} for key, m in metrics.items()},
-        upstream={stage: model_run.run_id for stage, model_run in found.items()},
-    )

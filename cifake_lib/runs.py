@@ -23,9 +23,9 @@ STAGES = ("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation")
 MODEL_STAGES = ("baseline_cnn", "tuned_cnn", "resnet50")
 WEIGHTS = "model.weights.h5"
 # Written around the run, not by it: excluded from the manifest's hashes and from releases.
+CHECKPOINTS = "checkpoints"
+NOTEBOOK = ("notebook.ipynb", "notebook.html")
 _STARTED = "started.json"
-_CHECKPOINTS = "checkpoints"
-_NOTEBOOK = ("notebook.ipynb", "notebook.html")
 
 
 class RunNotFound(FileNotFoundError):
@@ -95,7 +95,7 @@ class ActiveRun:
     @property
     def checkpoints(self) -> Path:
         """Folder for what a later start with the same run id continues from."""
-        folder = self.folder / _CHECKPOINTS
+        folder = self.folder / CHECKPOINTS
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -104,8 +104,10 @@ class ActiveRun:
         write_json(self.folder / name, value)
 
     def write_csv(self, name: str, table: pd.DataFrame) -> None:
-        """Write a table into the run, without its index."""
-        table.to_csv(self.folder / name, index=False)
+        """Write a table into the run, without its index; compressed if its name ends in `.gz`."""
+        # No time in the archive: the same table must have the same hash.
+        compression = {"method": "gzip", "mtime": 0} if name.endswith(".gz") else None
+        table.to_csv(self.folder / name, index=False, na_rep="nan", compression=compression)
 
     def save_figure(self, name: str, figure) -> None:
         """Save a Matplotlib figure as `figures/<name>.png`."""
@@ -137,7 +139,7 @@ class ActiveRun:
         write_json(self.folder / "manifest.json", manifest)
         # Last: a kill before the manifest must leave something to continue from.
         (self.folder / _STARTED).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / _CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         return Run(self.stage, self.folder, manifest)
 
 
@@ -274,21 +276,6 @@ def rebuild(builder: str, arguments: dict, weights: Path):
     return model
 
 
-def release(run: Run) -> Path:
-    """Copy a complete run to the released set, replacing the stage's released run.
-
-    Returns:
-        The released folder.
-    """
-    target = paths.released_dir() / run.stage
-    staging = target.with_name(f".{run.stage}.new")
-    shutil.rmtree(staging, ignore_errors=True)
-    shutil.copytree(run.folder, staging, ignore=shutil.ignore_patterns(_CHECKPOINTS, *_NOTEBOOK))
-    shutil.rmtree(target, ignore_errors=True)
-    staging.rename(target)
-    return target
-
-
 def write_json(path: Path, value) -> None:
     """Write JSON by rename, so that a reader sees the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -304,13 +291,13 @@ def file_hash(path: Path) -> str:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    skipped = {_STARTED, "manifest.json", *_NOTEBOOK}
+    skipped = {_STARTED, "manifest.json", *NOTEBOOK}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in files}
     return {
         name: file_hash(path)
         for name, path in names.items()
-        if name not in skipped and not name.startswith(f"{_CHECKPOINTS}/")
+        if name not in skipped and not name.startswith(f"{CHECKPOINTS}/")
     }
 
 

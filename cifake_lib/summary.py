@@ -91,11 +91,8 @@ def _links(row: dict[str, str | float]) -> str:
 
 def _result(step: Step) -> str:
     """The accuracy a stage reached, with the split it was measured on."""
-    file = step.folder / "metrics.json"
-    if not file.is_file():
-        return ""
-    metrics = json.loads(file.read_text(encoding="utf-8"))
-    if "models" in metrics:
-        reached = [f"{key} {scores['accuracy']:.3f}" for key, scores in metrics["models"].items()]
+    metrics = json.loads((step.folder / "manifest.json").read_text(encoding="utf-8"))["metrics"]
+    if step.stage == "evaluation":
+        reached = [f"{key} {scores['accuracy']:.3f}" for key, scores in metrics.items()]
         return f"test accuracy: {', '.join(reached)}"
     return f"validation accuracy: {metrics['accuracy']:.3f}" if "accuracy" in metrics else ""

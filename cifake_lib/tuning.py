@@ -113,17 +113,13 @@ def search(
     """
     training.prepare(settings.seed)
     images = batches.load_images(dataset, image_size=settings.image_size)
-    labels = dataset.table["label"].to_numpy()
-    train_batches, validation = (
-        batches.ImageBatches(
-            images,
-            labels,
-            rows=dataset.rows(split).to_numpy(),
-            batch_size=settings.batch_size,
-            shuffle=split == "train",
-            seed=settings.seed,
-        )
-        for split in ("train", "validation")
+    train_batches, validation = batches.training_batches(
+        dataset,
+        images,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        corruption_share=settings.corruption_share,
+        unseen_corruption=settings.unseen_corruption,
     )
     hypermodel = HyperModel(settings, len(train_batches))
     directory = directory or paths.runs_dir() / "searches"
@@ -225,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--worker-id", help="unlike that of every other worker")
     parser.add_argument("--directory", type=Path, help="folder that all machines share")
     parser.add_argument(
-        "--data-dir", default="sample", help="folder, archive, sample, full or auto"
+        "--data-dir", default="sample", help="folder, archive, sample, cifake-train, full, auto"
     )
     defaults = Settings()
     parser.add_argument("--tuner", choices=TUNERS, default=defaults.tuner)

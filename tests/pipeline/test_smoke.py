@@ -48,7 +48,8 @@ def test_the_executed_notebook_has_outputs_and_no_error(run, stage):
 
 @pytest.mark.parametrize("stage", [*MODELS, "evaluation"])
 def test_predictions_are_finite(run, stage):
-    table = pd.read_csv(folder(run, stage) / "predictions.csv")
+    name = "predictions.csv" if stage == "evaluation" else "validation_predictions.csv"
+    table = pd.read_csv(folder(run, stage) / name)
     assert len(table) > 10
     assert set(table["label"]) == {0, 1}
     scores = table.filter(regex="p_fake$|logit$")

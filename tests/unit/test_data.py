@@ -107,7 +107,9 @@ def test_relative_path_is_looked_up_here_and_then_in_the_project(tmp_path, monke
 
 
 def test_missing_path_says_what_was_expected(tmp_path):
-    with pytest.raises(DatasetError, match=r"folder, a zip or tar.*'full' or 'auto'.*absent"):
+    with pytest.raises(
+        DatasetError, match=r"folder, a zip or tar.*'cifake-train' or 'auto'.*absent"
+    ):
         load_dataset(tmp_path / "absent")
 
 
@@ -155,6 +157,17 @@ def test_latest_complete_copy_of_kagglehub(tmp_path):
     newest = kaggle_copy(tmp_path, "10")
     kaggle_copy(tmp_path, "11", complete=False)
     assert find_dataset("full") == ("full", newest)
+
+
+def test_cifake_train_is_the_training_folder_of_the_download_alone(tmp_path):
+    copy = tmp_path / "home" / "data" / "cifake"
+    make_folder(copy / "train")
+    make_folder(copy / "test", first=500)
+    dataset = load_dataset("cifake-train")
+    assert (dataset.name, dataset.folder) == ("cifake-train", copy / "train")
+    assert dataset.table["path"].str.startswith(("REAL", "FAKE")).all()
+    assert set(dataset.table["split"]) == {"train", "validation", "test"}
+    assert not (load_dataset("full").table["official_split"] == "").any()
 
 
 def test_full_is_downloaded_only_when_asked_for(tmp_path, monkeypatch):

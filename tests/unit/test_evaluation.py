@@ -9,11 +9,11 @@ from sklearn import metrics
 
 from cifake_lib.calibration import expected_calibration_error
 from cifake_lib.evaluation import (
+    at_operating_points,
     comparison_table,
     curve_points,
     evaluate_models,
     operating_points,
-    robustness_table,
     scores,
 )
 from cifake_lib.intervals import CONFUSION_METRICS, bootstrap_interval
@@ -253,10 +253,33 @@ def test_the_ensemble_is_the_mean_of_scaled_logits_and_better_than_each(evaluate
     assert found["ensemble"]["roc_auc"] > found["baseline_cnn"]["roc_auc"]
 
 
+def test_the_ensemble_has_a_temperature_of_its_own(evaluated):
+    y_true, logits, _ = evaluated
+    temperatures = {"baseline_cnn": 1.0, "resnet50": 4.0, "ensemble": 0.5}
+    found = evaluate_models(y_true, logits, temperatures, resamples=2)
+    mean = (logits["baseline_cnn"] + logits["resnet50"] / 4) / 2
+    expected = metrics.log_loss(y_true, expit(mean / 0.5))
+    assert found["ensemble"]["log_loss"] == pytest.approx(expected)
+
+
+def test_operating_points_are_measured_at_their_stored_thresholds():
+    y_true = np.array([0, 0, 0, 0, 1, 1])
+    y_score = np.array([0.1, 0.2, 0.55, 0.7, 0.6, 0.9])
+    found = at_operating_points(y_true, y_score, {"balanced": 0.5, "fpr_1": 0.8})
+    assert found["balanced"]["true_positive_rate"] == 1
+    assert found["balanced"]["false_positive_rate"] == 0.5
+    assert found["fpr_1"]["threshold"] == 0.8
+    assert found["fpr_1"]["true_positive_rate"] == 0.5
+    assert found["fpr_1"]["false_positive_rate"] == 0
+    low, high = found["fpr_1"]["true_positive_rate_interval"]
+    assert low < 0.5 < high
+    assert found["balanced"]["f1"] == pytest.approx(scores(y_true, y_score)["f1"])
+
+
 def test_every_model_has_intervals_that_json_can_hold(evaluated):
     _, _, found = evaluated
     for measured in found.values():
-        assert list(measured["intervals"]) == ["f1", "accuracy", "roc_auc"]
+        assert list(measured["intervals"])[:3] == ["f1", "accuracy", "roc_auc"]
         for metric, (low, high) in measured["intervals"].items():
             assert low < measured[metric] < high
     assert json.loads(json.dumps(found)) == found
@@ -289,40 +312,3 @@ def test_comparison_table_has_both_conventions_and_what_models_cost(evaluated):
 def test_comparison_table_orders_its_columns_whichever_model_has_them():
     table = comparison_table({"a": {"brier": 0.1}, "b": {"accuracy": 0.9, "brier": 0.2}})
     assert list(table.columns) == ["accuracy", "brier"]
-
-
-# ------------------------------------------------------------------------------------ robustness
-def test_robustness_table_measures_each_model_under_each_condition():
-    # FAKE is bright here, so that brightness and nothing else tells the classes apart.
-    rng = np.random.default_rng(0)
-    y_true = np.tile([0, 1], 40)
-    images = (60 + 120 * y_true[:, None, None, None] + rng.integers(0, 20, (80, 16, 16, 3))).astype(
-        np.uint8
-    )
-    untouched = images.copy()
-    predict = {
-        "bright": lambda batch: expit((batch.mean(axis=(1, 2, 3)) - 128) / 10),
-        "blind": lambda batch: np.full(len(batch), 0.9),
-    }
-    conditions = [("blur", 5), ("brightness", 5)]
-    table = robustness_table(predict, images, y_true, conditions=conditions)
-    assert list(table.columns) == [
-        *("model", "corruption", "severity", "level", "accuracy"),
-        *("true_positive_rate", "true_negative_rate", "roc_auc"),
-    ]
-    assert table[["corruption", "severity"]].drop_duplicates().values.tolist() == [
-        ["clean", 0],
-        ["blur", 5],
-        ["brightness", 5],
-    ]
-    rows = table.set_index(["model", "corruption"])
-    assert rows.loc[("bright", "clean"), "accuracy"] == 1
-    assert rows.loc[("bright", "blur"), "accuracy"] == 1  # a blur keeps the mean
-    assert rows.loc[("bright", "blur"), "level"] == 2.0
-    # Halved brightness sends about half of FAKE to the dark side, and leaves REAL there.
-    assert 0.2 < rows.loc[("bright", "brightness"), "true_positive_rate"] < 0.8
-    assert rows.loc[("bright", "brightness"), "true_negative_rate"] == 1
-    assert rows.loc[("blind", "clean"), "accuracy"] == 0.5
-    assert rows.loc[("blind", "clean"), "true_positive_rate"] == 1
-    assert rows.loc[("blind", "clean"), "roc_auc"] == 0.5
-    np.testing.assert_array_equal(images, untouched)

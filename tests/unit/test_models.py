@@ -333,3 +333,17 @@ def test_files_that_cannot_be_used_are_named(files, tmp_path):
         with pytest.raises(InitialWeightsError, match=reason) as caught:
             models.load_initial_weights(model, str(path))
         assert str(path) in str(caught.value)
+
+
+def test_flip_averaging_is_the_mean_over_both_mirror_images():
+    model = models.build_model("tuned_cnn", width=16, blocks=2)
+    averaged = models.flip_averaged(model)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    mirrored = images[:, :, ::-1]
+    one, other = (model(batch, training=False) for batch in (images, mirrored))
+    found = averaged(images)
+    np.testing.assert_allclose(found, (one + other) / 2, atol=1e-5)
+    np.testing.assert_allclose(averaged(mirrored), found, atol=1e-5)
+    assert np.abs(np.array(one - other)).max() > 1e-3
+    assert averaged.input_shape == model.input_shape
+    assert averaged.count_params() == model.count_params()

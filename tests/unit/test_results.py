@@ -84,43 +84,32 @@ def test_a_finished_run_answers_like_the_model(finished, model, images):
 
 
 def test_only_validation_images_are_looked_at_in_training(finished, dataset):
-    stored = finished.read_csv("predictions.csv")
+    stored = finished.read_csv("validation_predictions.csv")
     validation = dataset.table[dataset.table["split"] == "validation"]
     assert stored["path"].tolist() == validation["path"].tolist()
-    assert finished.read_json("metrics.json")["count"] == len(validation)
-
-
-def test_the_comparison_scores_the_test_images_and_adds_costs(finished, dataset, images):
-    found = {"baseline_cnn": finished}
-    predictions = results.predict_test_split(found, dataset, images)
-    assert predictions["path"].tolist() == [f"{row:02d}.png" for row in range(28, 40)]
-    assert predictions["crosses_split"].tolist() == [False] * 11 + [True]
-    p_fake = results.predictor(finished)(images[28:])
-    np.testing.assert_allclose(predictions["baseline_cnn_p_fake"], p_fake, atol=1e-6)
-    np.testing.assert_allclose(predictions["ensemble_p_fake"], p_fake, atol=1e-6)
-
-    metrics = results.compare(found, predictions)
-    right = (p_fake >= 0.5) == (predictions["label"] == 1)
-    assert metrics["baseline_cnn"]["accuracy"] == pytest.approx(right.mean())
-    assert metrics["ensemble"]["training_seconds"] == 2.0
-    assert metrics["baseline_cnn"]["images_per_second_batch_256"] > 1
-
-    run = results.finish_comparison(
-        runs.start_run("evaluation"),
-        found,
-        dataset,
-        images,
-        predictions[~predictions["crosses_split"]],
-        metrics,
-        examples_per_class=3,
-    )
-    examples = np.load(run.checked("examples.npz"))
-    assert sorted(examples["labels"]) == [0, 0, 0, 1, 1, 1]
-    for image, label in zip(examples["images"], examples["labels"], strict=True):
-        (row,) = np.flatnonzero((images == image).all(axis=(1, 2, 3)))
-        assert 28 <= row < 39 and dataset.table["label"][row] == label
+    assert finished.read_json("validation_metrics.json")["count"] == len(validation)
 
 
 def test_speed_is_measured_in_images_per_second(model):
     fast = results.images_per_second(model, image_size=32, batch_size=64, seconds=0.05)
     assert 10 < fast < 1e7
+
+
+def test_flip_averaging_is_part_of_the_stored_model(monkeypatch, tmp_path, model, images, dataset):
+    monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
+    history = pd.DataFrame({"seconds": [2.0], "images_per_second": [8.0], "peak_memory_mb": [9.0]})
+    run = results.finish_model_run(
+        runs.start_run("baseline_cnn"),
+        *(model, dataset, images, history),
+        arguments=ARGUMENTS,
+        flip_average=True,
+    )
+    assert run.manifest["model"]["flip_averaged"]
+    loaded = runs.load_model(run)
+    both = [model.predict(batch, verbose=0) for batch in (images, images[:, :, ::-1])]
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), np.mean(both, axis=0), atol=5e-3)
+    mirrored = loaded.predict(images[:, :, ::-1], verbose=0)
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), mirrored, atol=1e-5)
+    stored = run.read_csv("validation_predictions.csv")["logit"]
+    validation = images[(dataset.table["split"] == "validation").to_numpy()]
+    np.testing.assert_allclose(stored, loaded.predict(validation, verbose=0).ravel(), atol=1e-5)

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from cifake_lib import paths, runs
-from cifake_lib.runs import RunDamaged, RunNotFound, find_run, release, start_run
+from cifake_lib.releases import release
+from cifake_lib.runs import RunDamaged, RunNotFound, find_run, start_run
 
 
 @pytest.fixture(autouse=True)
@@ -217,33 +218,19 @@ def test_tables_keep_missing_numbers_and_empty_text():
     assert table["number"][1] == 1.5
 
 
+def test_a_compressed_table_reads_back_and_has_the_same_hash_each_time():
+    table = pd.DataFrame({"path": ["a.jpg", "b.jpg"], "split": ["train", "test"]})
+    hashes = []
+    for run_id in ("one", "two"):
+        run = start_run("data", run_id=run_id)
+        run.write_csv("split.csv.gz", table)
+        finished = run.finish()
+        pd.testing.assert_frame_equal(finished.read_csv("split.csv.gz"), table)
+        hashes.append(finished.manifest["files"]["split.csv.gz"])
+    assert hashes[0] == hashes[1]
+
+
 # Released runs
-
-
-def test_release_copies_everything_but_checkpoints_and_notebook():
-    run = complete(run_id="x")
-    (run.folder / "figures").mkdir()
-    (run.folder / "figures" / "a.png").touch()
-    (run.folder / "checkpoints").mkdir()
-    (run.folder / "checkpoints" / "heavy").touch()
-    (run.folder / "notebook.ipynb").touch()
-    (run.folder / "notebook.html").touch()
-    target = release(run)
-    assert target == paths.released_dir() / "baseline_cnn"
-    files = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
-    assert files == {"manifest.json", "metrics.json", "history.csv", "figures/a.png"}
-    released = find_run("baseline_cnn", released=True)
-    assert (released.run_id, released.folder) == ("x", target)
-    assert released.read_json("metrics.json") == {"accuracy": 0.5}
-
-
-def test_release_replaces_the_one_before():
-    release(complete(run_id="old"))
-    (paths.released_dir() / "baseline_cnn" / "stale.csv").touch()
-    release(complete(run_id="new"))
-    assert find_run("baseline_cnn", released=True).run_id == "new"
-    assert not (paths.released_dir() / "baseline_cnn" / "stale.csv").exists()
-    assert [path.name for path in paths.released_dir().iterdir()] == ["baseline_cnn"]
 
 
 def test_released_run_stands_in_until_there_is_an_own_one(monkeypatch, tmp_path):

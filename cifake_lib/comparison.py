@@ -1,0 +1,296 @@
+"""Models side by side on the test split: predictions, the ensemble, scores, robustness, cost."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+
+from cifake_lib import calibration, evaluation, plots, results, robustness, runs
+from cifake_lib.corruptions import CONDITIONS
+from cifake_lib.data import CLASS_NAMES, Dataset
+
+SCORED = (
+    *("stage", "run_id", "seed", "corruption_share", "f1", "accuracy", "roc_auc", "ece"),
+    *("robust_mean", "robust_worst"),
+)
+
+
+def fit_ensemble(found: Mapping[str, runs.Run]) -> dict:
+    """Fit temperature and operating points of the ensemble on the models' validation predictions.
+
+    Args:
+        found: Stage → run.
+
+    Returns:
+        `members`, the run id of each model; `temperature` of the mean of their calibrated logits;
+        `thresholds` by name, see `evaluation.operating_points`; `metrics` on validation.
+
+    Raises:
+        ValueError: The models were not validated on the same images.
+    """
+    tables = [
+        run.read_csv("validation_predictions.csv").assign(
+            **{stage: lambda table, run=run: table["logit"] / run.manifest["temperature"]}
+        )[["path", "label", stage]]
+        for stage, run in found.items()
+    ]
+    table = reduce(lambda left, right: left.merge(right, on=["path", "label"]), tables)
+    if any(len(table) != len(each) for each in tables):
+        raise ValueError(
+            "Expected models with the same validation images, received "
+            f"{ {stage: len(each) for stage, each in zip(found, tables, strict=True)} } images, "
+            f"{len(table)} of them in common: train all models with the same data_dir."
+        )
+    y_true = table["label"].to_numpy()
+    logits = calibration.ensemble_logit(table[list(found)].to_numpy().T)
+    temperature = calibration.fit_temperature(y_true, logits)
+    p_fake = calibration.probability(logits, temperature)
+    return {
+        "members": {stage: run.run_id for stage, run in found.items()},
+        "temperature": temperature,
+        "thresholds": evaluation.operating_points(y_true, p_fake),
+        "metrics": evaluation.scores(y_true, p_fake),
+    }
+
+
+def predict(
+    found: Mapping[str, runs.Run], ensemble: Mapping
+) -> Callable[[np.ndarray, np.ndarray | None], pd.DataFrame]:
+    """Load models, and return a function that runs all of them over images.
+
+    Args:
+        found: Stage → run.
+        ensemble: As `fit_ensemble` returns it.
+
+    Returns:
+        Function of uint8 images `(images, height, width, 3)` and row numbers (None for all) that
+        returns one row per image: `<stage>_logit` and `<stage>_p_fake` of each model, and
+        `ensemble_p_fake`.
+    """
+    models = {stage: runs.load_model(run) for stage, run in found.items()}
+
+    def predict_all(images, rows=None):
+        columns, scaled = {}, []
+        for stage, run in found.items():
+            name = plots.display_name(stage)
+            logits = results.predict_logits(models[stage], images, rows, name=name)
+            scaled.append(logits / run.manifest["temperature"])
+            columns[f"{stage}_logit"] = logits
+            columns[f"{stage}_p_fake"] = calibration.probability(scaled[-1])
+        together = calibration.ensemble_logit(np.stack(scaled))
+        columns["ensemble_p_fake"] = calibration.probability(together, ensemble["temperature"])
+        return pd.DataFrame(columns)
+
+    return predict_all
+
+
+def predict_test_split(
+    found: Mapping[str, runs.Run], ensemble: Mapping, dataset: Dataset, images: np.ndarray
+) -> pd.DataFrame:
+    """Run models over the test split.
+
+    Args:
+        found: Stage → run, as `runs.find_run` returns it.
+        ensemble: As `fit_ensemble` returns it.
+        dataset: Its test split is used.
+        images: Of the whole data set, row for row.
+
+    Returns:
+        One row per test image: `path`, `content_hash`, `label`, `object_class`, `crosses_split`,
+        and the columns of `predict`.
+    """
+    rows = dataset.rows("test").to_numpy()
+    columns = ["path", "content_hash", "label", "object_class", "crosses_split"]
+    table = dataset.table.loc[rows, columns].reset_index(drop=True)
+    return table.join(predict(found, ensemble)(images, rows))
+
+
+def compare(
+    found: Mapping[str, runs.Run], ensemble: Mapping, predictions: pd.DataFrame
+) -> dict[str, dict]:
+    """Score models on their test predictions, and add what they cost.
+
+    Args:
+        found: Stage → run.
+        ensemble: As `fit_ensemble` returns it.
+        predictions: As `predict_test_split` returns them.
+
+    Returns:
+        Stage, and `ensemble` → the scores of `evaluation.evaluate_models`, with `operating_points`
+        (see `evaluation.at_operating_points`), `parameters`, `weights_bytes`, `training_seconds`
+        and `images_per_second_batch_1` and `_256`; a model's also with `run_id` and `display_name`.
+        The ensemble costs what its members cost together.
+    """
+    y_true = predictions["label"].to_numpy()
+    temperatures = {stage: run.manifest["temperature"] for stage, run in found.items()}
+    metrics = evaluation.evaluate_models(
+        y_true,
+        {stage: predictions[f"{stage}_logit"].to_numpy() for stage in found},
+        {**temperatures, "ensemble": ensemble["temperature"]},
+    )
+    thresholds = {stage: run.manifest["thresholds"] for stage, run in found.items()}
+    for key, points in {**thresholds, "ensemble": ensemble["thresholds"]}.items():
+        metrics[key]["operating_points"] = evaluation.at_operating_points(
+            y_true, predictions[f"{key}_p_fake"].to_numpy(), points
+        )
+    added = ("parameters", "weights_bytes", "training_seconds")
+    for stage, run in found.items():
+        model, facts = runs.load_model(run), run.manifest["model"]
+        metrics[stage] |= {
+            "run_id": run.run_id,
+            "display_name": facts["display_name"],
+            "parameters": facts["parameters"],
+            "weights_bytes": facts["weights_bytes"],
+            "training_seconds": run.manifest["training"]["seconds"],
+        }
+        for batch_size in (1, 256):
+            metrics[stage][f"images_per_second_batch_{batch_size}"] = results.images_per_second(
+                model, image_size=facts["input_size"], batch_size=batch_size
+            )
+    together = {name: sum(metrics[stage][name] for stage in found) for name in added}
+    for batch_size in (1, 256):
+        name = f"images_per_second_batch_{batch_size}"
+        together[name] = 1 / math.fsum(1 / metrics[stage][name] for stage in found)
+    metrics["ensemble"] |= together
+    return metrics
+
+
+def measure_robustness(
+    found: Mapping[str, runs.Run],
+    ensemble: Mapping,
+    images: np.ndarray,
+    y_true: np.ndarray,
+    *,
+    conditions: Sequence[tuple[str, int]] = CONDITIONS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure models and their ensemble on corrupted images; see `robustness.robustness_table`."""
+    predict_all = predict(found, ensemble)
+    keys = [*found, "ensemble"]
+
+    def p_fake(corrupted):
+        table = predict_all(corrupted)
+        return {key: table[f"{key}_p_fake"].to_numpy() for key in keys}
+
+    return robustness.robustness_table(p_fake, images, y_true, conditions=conditions, seed=seed)
+
+
+def score_runs(
+    found: Sequence[runs.Run],
+    dataset: Dataset,
+    images: np.ndarray,
+    corrupted_rows: np.ndarray,
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score runs of the same models that differ in their seed or their training.
+
+    Args:
+        found: Runs of any model stages.
+        dataset: Its test split is used.
+        images: Of the whole data set, row for row.
+        corrupted_rows: Row numbers of the images to corrupt.
+        seed: Of the corruptions.
+
+    Returns:
+        One row per run: `stage`, `run_id`, `seed`, `corruption_share`, `f1`, `accuracy`, `roc_auc`
+        and `ece` on the clean test split, `robust_mean` and `robust_worst`, the mean and the lowest
+        accuracy over `corruptions.CONDITIONS`.
+    """
+    rows = np.flatnonzero(dataset.rows("test"))
+    labels = dataset.table["label"].to_numpy()
+    scored = []
+    for run in found:
+        alone = {run.stage: run}
+        ensemble = fit_ensemble(alone)
+        p_fake = predict(alone, ensemble)(images, rows)[f"{run.stage}_p_fake"].to_numpy()
+        table = measure_robustness(
+            alone, ensemble, images[corrupted_rows], labels[corrupted_rows], seed=seed
+        )
+        summary = robustness.robustness_summary(table).loc[run.stage]
+        measured = evaluation.scores(labels[rows], p_fake)
+        scored.append(
+            {
+                "stage": run.stage,
+                "run_id": run.run_id,
+                "seed": run.manifest["seed"],
+                "corruption_share": run.manifest["parameters"].get("corruption_share", 0.0),
+                **{name: measured[name] for name in ("f1", "accuracy", "roc_auc", "ece")},
+                "robust_mean": summary["mean"],
+                "robust_worst": summary["worst"],
+            }
+        )
+    return pd.DataFrame(scored, columns=SCORED)
+
+
+def average_over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
+    """Average runs that differ in their seed alone.
+
+    Args:
+        scored: As `score_runs` returns it.
+
+    Returns:
+        One row per stage and corruption share: the number of `seeds`, and mean and standard
+        deviation (over seeds, with n - 1) of each score as `<score>_mean` and `<score>_deviation`.
+    """
+    names = ["f1", "accuracy", "roc_auc", "ece", "robust_mean", "robust_worst"]
+    columns = [f"{name}_{kind}" for name in names for kind in ("mean", "deviation")]
+    rows = []
+    for (stage, share), part in scored.groupby(["stage", "corruption_share"], sort=False):
+        row = {"stage": stage, "corruption_share": share, "seeds": len(part)}
+        for name in names:
+            row |= {f"{name}_mean": part[name].mean(), f"{name}_deviation": part[name].std()}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["stage", "corruption_share", "seeds", *columns])
+
+
+def finish_comparison(
+    run: runs.ActiveRun,
+    found: Mapping[str, runs.Run],
+    ensemble: Mapping,
+    dataset: Dataset,
+    images: np.ndarray,
+    predictions: pd.DataFrame,
+    metrics: Mapping[str, dict],
+    *,
+    examples_per_class: int = 8,
+) -> runs.Run:
+    """Store a comparison as a complete run: scores, predictions, curves and example images.
+
+    Args:
+        run: The run to finish.
+        found: Stage → run of the models compared.
+        ensemble: As `fit_ensemble` returns it.
+        dataset: What was evaluated on.
+        images: Of the whole data set, row for row.
+        predictions: As `predict_test_split` returns them, perhaps without some of the rows.
+        metrics: As `compare` returns them.
+        examples_per_class: Test images of each class that the dashboard offers.
+
+    Returns:
+        The complete run.
+    """
+    y_true = predictions["label"].to_numpy()
+    run.write_csv("predictions.csv", predictions.round(results.DECIMALS))
+    run.write_csv("comparison.csv", evaluation.comparison_table(metrics).reset_index())
+    run.write_json("metrics.json", {"split": "test", "count": len(y_true), "models": metrics})
+    curves = {
+        key: evaluation.curve_points(y_true, predictions[f"{key}_p_fake"].to_numpy())
+        for key in metrics
+    }
+    run.write_json("curves.json", curves)
+    rows = np.flatnonzero(dataset.rows("test"))
+    # The first of each class by content hash: a choice that no score has influenced.
+    order = predictions.sort_values("content_hash").groupby("label").head(examples_per_class).index
+    np.savez_compressed(
+        run.folder / "examples.npz", images=images[rows[order]], labels=y_true[order]
+    )
+    return run.finish(
+        data=dataset.manifest(),
+        class_names=list(CLASS_NAMES),
+        ensemble=dict(ensemble),
+        metrics={key: {"accuracy": m["accuracy"], "f1": m["f1"]} for key, m in metrics.items()},
+        upstream={stage: model_run.run_id for stage, model_run in found.items()},
+    )

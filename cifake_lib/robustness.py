@@ -1,0 +1,88 @@
+"""How much of a detector is left when its images are re-saved, shrunk, cropped or noisy."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from cifake_lib.corruptions import CORRUPTIONS, corrupt_batch
+from cifake_lib.evaluation import scores
+from cifake_lib.intervals import bootstrap_interval
+
+
+def robustness_table(
+    predict: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    images: np.ndarray,
+    y_true: np.ndarray,
+    *,
+    conditions: Sequence[tuple[str, int]],
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure models on corrupted images.
+
+    Accuracy at the fixed threshold falls for two reasons: because the classes can no longer be
+    told apart (the ROC AUC falls with it) or because all scores moved to one side (it does not;
+    one of the two rates collapses).
+
+    Args:
+        predict: function of uint8 images (N, S, S, 3) that returns model key → p_fake (N,).
+        images: uint8 array, shape (N, S, S, 3).
+        y_true: int array, shape (N,), 0 = REAL, 1 = FAKE, both present.
+        conditions: pairs of a name in `CORRUPTIONS` and a severity from 1 to 5.
+        seed: of the corruptions and the intervals.
+
+    Returns:
+        DataFrame with one row a model and condition: `model`, `corruption`, `severity`, `level`
+        (in the unit of the corruption), `accuracy` with its 95 % interval `accuracy_low` to
+        `accuracy_high`, `true_positive_rate`, `true_negative_rate`, `roc_auc`. The first rows are
+        the untouched images: corruption "clean", severity 0.
+    """
+    rows = []
+    for name, severity in [("clean", 0), *conditions]:
+        corrupted = images
+        if name != "clean":
+            corrupted = corrupt_batch(images, name, severity=severity, seed=seed)
+        for key, y_score in predict(corrupted).items():
+            measured = scores(y_true, y_score)
+            low, high = bootstrap_interval(y_true, y_score, "accuracy", seed=seed)
+            rows.append(
+                {
+                    "model": key,
+                    "corruption": name,
+                    "severity": severity,
+                    "level": np.nan if name == "clean" else CORRUPTIONS[name].levels[severity - 1],
+                    "accuracy": measured["accuracy"],
+                    "accuracy_low": low,
+                    "accuracy_high": high,
+                    "true_positive_rate": measured["recall_fake"],
+                    "true_negative_rate": measured["recall_real"],
+                    "roc_auc": measured["roc_auc"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def robustness_summary(table: pd.DataFrame, *, unseen: Sequence[str] = ()) -> pd.DataFrame:
+    """Sum up the accuracy of each model over all conditions.
+
+    Args:
+        table: as `robustness_table` returns it.
+        unseen: families of corruptions that training left out.
+
+    Returns:
+        DataFrame, index `model`: accuracy on `clean` images, `mean` over all conditions, in the
+        `worst`, which one that is (`worst_condition`), and the mean over the families in `unseen`
+        (NaN without any).
+    """
+    rows = {}
+    for key, part in table.groupby("model", sort=False):
+        corrupted = part[part["corruption"] != "clean"]
+        worst = corrupted.loc[corrupted["accuracy"].idxmin()]
+        rows[key] = {
+            "clean": part.loc[part["corruption"] == "clean", "accuracy"].item(),
+            "mean": corrupted["accuracy"].mean(),
+            "worst": worst["accuracy"],
+            "worst_condition": f"{worst['corruption']} {worst['level']:g}",
+            "unseen": corrupted.loc[corrupted["corruption"].isin(unseen), "accuracy"].mean(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")

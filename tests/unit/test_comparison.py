@@ -1,0 +1,158 @@
+"""Models side by side: the ensemble, their test predictions, costs, robustness, other runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from cifake_lib import calibration, comparison, corruptions, data, models, results, runs
+from cifake_lib.framework import keras
+
+ARGUMENTS = {"image_size": 32, "augmentation": [], "filters": [4, 4], "dense_units": 4}
+HISTORY = pd.DataFrame({"seconds": [2.0], "images_per_second": [8.0], "peak_memory_mb": [9.0]})
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (80, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    table = pd.DataFrame(
+        {
+            "path": [f"{row:02d}.png" for row in range(80)],
+            "label": [0, 1] * 40,
+            "object_class": "",
+            "content_hash": [f"{row:064x}" for row in range(80)],
+            "official_split": "",
+            "split": ["train"] * 16 + ["validation"] * 40 + ["test"] * 24,
+            "crosses_split": [False] * 79 + [True],
+        }
+    )
+    skipped = pd.DataFrame(columns=["path", "reason"])
+    return data.Dataset("made", runs.paths.project_root(), table, skipped, "0" * 64)
+
+
+def train(stage, seed, dataset, images, **parameters):
+    keras.utils.set_random_seed(seed)
+    model = models.build_model("baseline_cnn", **ARGUMENTS)
+    run = runs.start_run(stage, run_id=f"seed-{seed}", parameters=parameters, seed=seed)
+    # The stage names the builder; both stages are small here.
+    run.stage = "baseline_cnn"
+    finished = results.finish_model_run(
+        run, model, dataset, images, HISTORY, arguments=ARGUMENTS, flip_average=True
+    )
+    return runs.Run(stage, finished.folder, finished.manifest)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, dataset, images):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAKE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        yield {
+            "baseline_cnn": train("baseline_cnn", 1, dataset, images, corruption_share=0.5),
+            "tuned_cnn": train("tuned_cnn", 2, dataset, images),
+        }
+
+
+@pytest.fixture(scope="module")
+def ensemble(found):
+    return comparison.fit_ensemble(found)
+
+
+def test_the_ensemble_is_fitted_on_validation_predictions(found, ensemble):
+    tables = [run.read_csv("validation_predictions.csv") for run in found.values()]
+    y_true = tables[0]["label"].to_numpy()
+    mean = np.mean(
+        [
+            table["logit"] / run.manifest["temperature"]
+            for table, run in zip(tables, found.values(), strict=True)
+        ],
+        axis=0,
+    )
+    assert ensemble["temperature"] == pytest.approx(calibration.fit_temperature(y_true, mean))
+    assert ensemble["members"] == {"baseline_cnn": "seed-1", "tuned_cnn": "seed-2"}
+    assert ensemble["metrics"]["count"] == 40
+    assert set(ensemble["thresholds"]) == {"balanced", "best_f1", "fpr_5", "fpr_1"}
+
+
+def test_models_with_other_validation_images_make_no_ensemble(found, monkeypatch):
+    read = runs.Run.read_csv
+
+    def fewer(run, name):
+        table = read(run, name)
+        return table.iloc[:30] if run.stage == "tuned_cnn" else table
+
+    monkeypatch.setattr(runs.Run, "read_csv", fewer)
+    with pytest.raises(ValueError, match="same validation images.*40.*30"):
+        comparison.fit_ensemble(found)
+
+
+def test_the_comparison_scores_the_test_images_and_adds_costs(found, ensemble, dataset, images):
+    predictions = comparison.predict_test_split(found, ensemble, dataset, images)
+    assert predictions["path"].tolist() == [f"{row:02d}.png" for row in range(56, 80)]
+    assert predictions["crosses_split"].tolist() == [False] * 23 + [True]
+    scaled = []
+    for stage, run in found.items():
+        logits = runs.load_model(run).predict(images[56:], verbose=0).ravel()
+        scaled.append(logits / run.manifest["temperature"])
+        np.testing.assert_allclose(predictions[f"{stage}_p_fake"], expit(scaled[-1]), atol=1e-5)
+    together = expit(np.mean(scaled, axis=0) / ensemble["temperature"])
+    np.testing.assert_allclose(predictions["ensemble_p_fake"], together, atol=1e-5)
+
+    metrics = comparison.compare(found, ensemble, predictions)
+    right = (together >= 0.5) == (predictions["label"] == 1)
+    assert metrics["ensemble"]["accuracy"] == pytest.approx(right.mean())
+    assert metrics["ensemble"]["training_seconds"] == 4.0
+    assert metrics["baseline_cnn"]["images_per_second_batch_256"] > 1
+    strict = metrics["ensemble"]["operating_points"]["fpr_1"]
+    assert strict["threshold"] == ensemble["thresholds"]["fpr_1"]
+    caught = together[predictions["label"] == 1] >= strict["threshold"]
+    assert strict["true_positive_rate"] == pytest.approx(caught.mean())
+
+    run = comparison.finish_comparison(
+        *(runs.start_run("evaluation"), found, ensemble, dataset, images),
+        *(predictions[~predictions["crosses_split"]], metrics),
+        examples_per_class=3,
+    )
+    assert run.manifest["ensemble"] == ensemble
+    examples = np.load(run.checked("examples.npz"))
+    assert sorted(examples["labels"]) == [0, 0, 0, 1, 1, 1]
+    for image, label in zip(examples["images"], examples["labels"], strict=True):
+        (row,) = np.flatnonzero((images == image).all(axis=(1, 2, 3)))
+        assert 56 <= row < 79 and dataset.table["label"][row] == label
+
+
+def test_robustness_covers_every_model_the_ensemble_and_every_condition(
+    found, ensemble, dataset, images
+):
+    y_true = dataset.table["label"].to_numpy()
+    table = comparison.measure_robustness(found, ensemble, images[56:], y_true[56:])
+    counts = table["model"].value_counts()
+    assert counts.to_dict() == dict.fromkeys([*found, "ensemble"], 14)
+    measured = table[["corruption", "severity"]].drop_duplicates().itertuples(index=False)
+    assert [tuple(row) for row in measured] == [("clean", 0), *corruptions.CONDITIONS]
+
+
+def test_other_runs_are_scored_and_averaged_over_seeds(found, dataset, images):
+    again = train("baseline_cnn", 3, dataset, images, corruption_share=0.5)
+    clean = train("baseline_cnn", 4, dataset, images, corruption_share=0.0)
+    rows = np.arange(56, 80)
+    scored = comparison.score_runs([found["baseline_cnn"], again, clean], dataset, images, rows)
+    assert list(scored) == list(comparison.SCORED)
+    assert scored["run_id"].tolist() == ["seed-1", "seed-3", "seed-4"]
+    predicted = expit(runs.load_model(again).predict(images[56:], verbose=0).ravel()) >= 0.5
+    right = predicted == (dataset.table["label"].to_numpy()[56:] == 1)
+    assert scored["accuracy"][1] == pytest.approx(right.mean())
+    averages = comparison.average_over_seeds(scored)
+    assert averages[["corruption_share", "seeds"]].to_numpy().tolist() == [[0.5, 2], [0.0, 1]]
+    assert averages["f1_mean"][0] == pytest.approx(scored["f1"][:2].mean())
+    assert averages["f1_deviation"][0] == pytest.approx(scored["f1"][:2].std(ddof=1))
+    assert np.isnan(averages["f1_deviation"][1])
+
+
+def test_without_other_runs_the_tables_are_empty_but_have_their_columns(dataset, images):
+    scored = comparison.score_runs([], dataset, images, np.arange(56, 80))
+    assert list(scored) == list(comparison.SCORED) and scored.empty
+    assert comparison.average_over_seeds(scored).empty
