@@ -1,10 +1,14 @@
 """Figures of what models do with images unlike those they were trained on."""
 
+from collections.abc import Sequence
+
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cifake_lib.corruptions import CORRUPTIONS
-from cifake_lib.plots import MARKERS, colours, display_name, label_axes, new_figure
+from cifake_lib.plots import MARKERS, colours, display_name, label_axes, new_figure, open_axes
 
 
 def robustness_curves(table: pd.DataFrame, *, metric: str = "accuracy") -> Figure:
@@ -49,3 +53,54 @@ def robustness_curves(table: pd.DataFrame, *, metric: str = "accuracy") -> Figur
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     return figure
+
+
+def conditions_heatmap(
+    table: pd.DataFrame,
+    *,
+    metric: str = "accuracy",
+    unseen: Sequence[str] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a metric of every model under every condition as a table of colours.
+
+    Args:
+        table: as `robustness.robustness_table` returns it.
+        metric: a column of `table` from 0 to 1.
+        unseen: families of corruptions that training left out; marked with a star.
+        ax: where to draw.
+
+    Returns:
+        Axes with one row a condition and one column a model, percent in the cells.
+    """
+    names = {
+        (row.corruption, row.severity): _condition_name(row.corruption, row.level, unseen)
+        for row in table.itertuples()
+    }
+    cells = table.pivot(index=["corruption", "severity"], columns="model", values=metric)
+    cells = cells.loc[list(names), list(table["model"].unique())]
+    ax = open_axes(ax, 5.5, 0.8 + 0.3 * len(names))
+    sns.heatmap(
+        100 * cells.to_numpy(),
+        annot=True,
+        fmt=".1f",
+        vmin=50,
+        vmax=100,
+        cmap="cividis",
+        cbar=False,
+        linewidths=1,
+        xticklabels=[display_name(key) for key in cells.columns],
+        yticklabels=list(names.values()),
+        ax=ax,
+    )
+    ax.set(xlabel="", ylabel="", title=f"{display_name(metric)} (%)")
+    ax.tick_params(length=0, labelsize=9)
+    ax.tick_params(axis="y", rotation=0)
+    return ax
+
+
+def _condition_name(corruption: str, level: float, unseen: Sequence[str]) -> str:
+    if corruption == "clean":
+        return "Clean"
+    star = " *" if corruption in unseen else ""
+    return f"{display_name(corruption)} {level:g}{star}"

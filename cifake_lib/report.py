@@ -1,7 +1,7 @@
-"""Write the README's results from the released run files: `python -m cifake_lib.report`.
+"""Write README's results, figure and cards from the released runs: `python -m cifake_lib.report`.
 
-No figure in the README is typed. What stands between its markers is made here, and a test fails
-when it differs from the files.
+No figure in the README or a card is typed. What stands between the README's markers, its figure and
+the cards are made here, and a test fails when they differ from the files.
 """
 
 import argparse
@@ -9,7 +9,10 @@ import re
 import sys
 from pathlib import Path
 
-from cifake_lib import paths, plots, runs
+import pandas as pd
+from PIL import Image
+
+from cifake_lib import cards, corruptions, paths, plots, plots_robustness, robustness, runs
 
 _SECTION = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 
@@ -22,29 +25,91 @@ def results_section() -> str:
     """
     evaluation = runs.find_run("evaluation", released=True)
     metrics = evaluation.read_json("metrics.json")
+    seeds = evaluation.read_csv("seeds.csv")
+    conditions = evaluation.read_csv("robustness.csv")
+    summary = robustness.robustness_summary(conditions)
     found = {stage: runs.find_run(stage, released=True) for stage in runs.MODEL_STAGES}
     names = {stage: run.manifest["model"]["display_name"] for stage, run in found.items()}
     names["ensemble"] = plots.display_name("ensemble")
     rows = [
-        "| model | parameters | accuracy | F1 (95 %) | precision, recall of FAKE | ROC AUC |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| model | parameters | F1 (95 %) | F1 over seeds | ROC AUC | recall of FAKE at 1 % false "
+        "alarms | ECE | corrupted: mean, worst |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for key, name in names.items():
         model = metrics["models"][key]
         low, high = model["intervals"]["f1"]
         rows.append(
-            f"| {name} | {model['parameters'] / 1e6:.2f} M | {model['accuracy']:.1%} "
-            f"| {model['f1']:.3f} ({low:.3f}–{high:.3f}) "
-            f"| {model['precision_fake']:.3f}, {model['recall_fake']:.3f} "
-            f"| {model['roc_auc']:.4f} |"
+            f"| {name} | {model['parameters'] / 1e6:.2f} M "
+            f"| {model['f1']:.4f} ({low:.4f}–{high:.4f}) "
+            f"| {_over_seeds(seeds, key, found)} "
+            f"| {model['roc_auc']:.4f} "
+            f"| {model['operating_points']['fpr_1']['true_positive_rate']:.1%} "
+            f"| {model['ece']:.3f} "
+            f"| {summary.loc[key, 'mean']:.1%}, {summary.loc[key, 'worst']:.1%} |"
         )
     data = evaluation.manifest["data"]
-    trained = sum(found["baseline_cnn"].manifest["data"]["counts"]["train"].values())
+    trained = sum(found["resnet50"].manifest["data"]["counts"]["train"].values())
+    tested = evaluation.manifest["parameters"]["robustness_images"] or metrics["count"]
     intro = (
-        f"{metrics['count']:,} held-out test images of the data set `{data['name']}`; "
-        f"models trained on {trained:,} images. F1 is the mean of both classes."
+        f"{metrics['count']:,} held-out test images of the data set `{data['name']}`, half of them "
+        f"FAKE; models trained on {trained:,} others. F1 is the mean of both classes. The last "
+        f"column is accuracy on {min(tested, metrics['count']):,} of the test images under "
+        f"{len(corruptions.CONDITIONS)} corruptions."
     )
-    return "\n\n".join([intro, "\n".join(rows), _hardware_table(found, metrics)]) + "\n"
+    figure = f"![Accuracy of each model, clean and corrupted]({_shown(figure_file())})"
+    table = "\n".join(rows)
+    return "\n\n".join([intro, table, figure, _hardware_table(found, metrics)]) + "\n"
+
+
+def _over_seeds(seeds: pd.DataFrame, key: str, found: dict[str, runs.Run]) -> str:
+    if key not in found:
+        return "–"
+    share = found[key].manifest["parameters"]["corruption_share"]
+    same = seeds[(seeds["stage"] == key) & (seeds["corruption_share"] == share)]
+    if same.empty or same["seeds"].item() < 2:
+        return "–"
+    row = same.iloc[0]
+    return f"{row['f1_mean']:.4f} ± {row['f1_deviation']:.4f} ({row['seeds']:.0f})"
+
+
+def figure_file() -> Path:
+    """Return where the README's figure lies."""
+    return paths.released_dir() / "results.png"
+
+
+def _shown(path: Path) -> str:
+    return path.relative_to(paths.released_dir().parent.parent).as_posix()
+
+
+def _figure_source() -> str:
+    """Hash of what the figure is drawn from; kept in the picture, so that a test can compare."""
+    files = runs.find_run("evaluation", released=True).manifest["files"]
+    return f"robustness.csv {files['robustness.csv']}"
+
+
+def draw_figure() -> None:
+    """Draw the README's figure from the released evaluation."""
+    evaluation = runs.find_run("evaluation", released=True)
+    shares = [runs.find_run(stage, released=True).manifest for stage in runs.MODEL_STAGES]
+    unseen = {
+        manifest["parameters"]["unseen_corruption"]
+        for manifest in shares
+        if manifest["parameters"]["corruption_share"]
+    }
+    figure = plots.new_figure(7, 5.2)
+    table = evaluation.read_csv("robustness.csv")
+    ax = plots_robustness.conditions_heatmap(table, unseen=unseen, ax=figure.subplots())
+    ax.set_title("Accuracy (%) on test images, clean and corrupted; * unseen in training")
+    figure.savefig(figure_file(), dpi=120, metadata={"Source": _figure_source()})
+
+
+def figure_is_current() -> bool:
+    """Whether the README's figure was drawn from the released evaluation."""
+    if not figure_file().is_file():
+        return False
+    with Image.open(figure_file()) as picture:
+        return picture.info.get("Source") == _figure_source()
 
 
 def _hardware_table(found: dict[str, runs.Run], metrics: dict) -> str:
@@ -81,15 +146,22 @@ def updated_readme(text: str) -> str:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Write the README's results from released runs.")
+    parser = argparse.ArgumentParser(
+        description="Write the README's results, its figure and the cards from released runs."
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if it differs")
     options = parser.parse_args()
     readme = Path(paths.project_root() / "README.md")
     before = readme.read_text(encoding="utf-8")
     after = updated_readme(before)
     if options.check:
-        sys.exit(0 if after == before else "README.md differs: run python -m cifake_lib.report")
+        wrong = [paths.shown(path) for path in cards.outdated()]
+        wrong += [] if after == before else ["README.md"]
+        wrong += [] if figure_is_current() else [paths.shown(figure_file())]
+        sys.exit(f"{', '.join(wrong)} differ: run python -m cifake_lib.report" if wrong else 0)
     readme.write_text(after, encoding="utf-8")
+    draw_figure()
+    cards.write()
 
 
 if __name__ == "__main__":

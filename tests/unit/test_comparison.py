@@ -8,7 +8,7 @@ from scipy.special import expit
 from cifake_lib import calibration, comparison, corruptions, data, models, results, runs
 from cifake_lib.framework import keras
 
-ARGUMENTS = {"image_size": 32, "augmentation": [], "filters": [4, 4], "dense_units": 4}
+ARGUMENTS = {"image_size": 32, "augmentation": [], "filters": [4, 4]}
 HISTORY = pd.DataFrame({"seconds": [2.0], "images_per_second": [8.0], "peak_memory_mb": [9.0]})
 
 

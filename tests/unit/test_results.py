@@ -8,7 +8,7 @@ import pytest
 from cifake_lib import data, results, runs, training
 from cifake_lib.framework import keras
 
-ARGUMENTS = {"image_size": 32, "augmentation": [], "filters": [4, 4], "dense_units": 4}
+ARGUMENTS = {"image_size": 32, "augmentation": [], "filters": [4, 4]}
 
 
 @pytest.fixture(scope="module")

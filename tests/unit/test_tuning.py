@@ -55,7 +55,7 @@ def small(monkeypatch):
     def smallest(hp, *, image_size, augmentation):
         real_space(hp, image_size=8, augmentation=())
         return models.build_baseline_cnn(
-            image_size=image_size, augmentation=(), filters=(2,), dense_units=2, dropout=0.1
+            image_size=image_size, augmentation=(), filters=(2,), dropout=0.1
         )
 
     def real_space(hp, **options):
