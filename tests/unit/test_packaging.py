@@ -120,6 +120,8 @@ def test_only_modules_that_train_import_keras():
         "framework",
         "device",
         "batches",
+        "comparison",
+        "layers",
         "models",
         "training",
         "hypermodel",

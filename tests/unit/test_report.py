@@ -1,23 +1,27 @@
 """The README's figures are those of the released run files."""
 
+import json
 import re
+import shutil
 
 import pytest
 
-from cifake_lib import paths, report, runs
+from cifake_lib import cards, data, paths, report, runs
 
 README = paths.project_root() / "README.md"
 
 
-def test_the_readme_shows_the_released_results():
+def test_the_readme_its_figure_and_the_cards_show_the_released_results():
     text = README.read_text(encoding="utf-8")
     assert report.updated_readme(text) == text, "run: python -m cifake_lib.report"
+    assert report.figure_is_current(), "run: python -m cifake_lib.report"
+    assert cards.outdated() == [], "run: python -m cifake_lib.report"
 
 
 def test_a_figure_that_was_typed_is_noticed():
     text = README.read_text(encoding="utf-8")
-    (shown,) = set(re.findall(r"\| Ensemble \| .*? \| (\d+\.\d)%", text))
-    wrong = text.replace(f"{shown}%", "99.9%")
+    (shown,) = re.findall(r"\| Ensemble \| .*? \| (0\.\d{4}) ", text)
+    wrong = text.replace(f"| {shown} (", "| 0.9999 (")
     assert wrong != text
     assert report.updated_readme(wrong) == text
 
@@ -28,10 +32,34 @@ def test_every_model_and_its_hardware_is_listed():
         run = runs.find_run(stage, released=True)
         assert section.count(f"| {run.manifest['model']['display_name']} |") == 2
         assert run.manifest["processor"] in section
-    low, high = runs.find_run("evaluation", released=True).read_json("metrics.json")["models"][
-        "ensemble"
-    ]["intervals"]["f1"]
-    assert f"({low:.3f}–{high:.3f})" in section
+    evaluation = runs.find_run("evaluation", released=True)
+    ensemble = evaluation.read_json("metrics.json")["models"]["ensemble"]
+    low, high = ensemble["intervals"]["f1"]
+    assert f"({low:.4f}–{high:.4f})" in section
+    assert f"{ensemble['operating_points']['fpr_1']['true_positive_rate']:.1%}" in section
+    conditions = evaluation.read_csv("robustness.csv")
+    own = conditions[(conditions["model"] == "ensemble") & (conditions["corruption"] != "clean")]
+    assert f"{own['accuracy'].mean():.1%}, {own['accuracy'].min():.1%} |" in section
+
+
+def test_the_figure_of_another_evaluation_is_noticed(monkeypatch, tmp_path):
+    shutil.copytree(paths.released_dir(), tmp_path / "released")
+    monkeypatch.setenv("CIFAKE_RELEASED", str(tmp_path / "released"))
+    assert report.figure_is_current()
+    manifest = tmp_path / "released" / "evaluation" / "manifest.json"
+    facts = json.loads(manifest.read_text(encoding="utf-8"))
+    facts["files"]["robustness.csv"] = "0" * 64
+    manifest.write_text(json.dumps(facts), encoding="utf-8")
+    assert not report.figure_is_current()
+
+
+def test_the_split_of_the_released_models_holds_out_the_test_images_of_the_sample():
+    released = runs.find_run("data", released=True).read_csv("split.csv.gz")
+    sample = data.load_dataset("sample").table
+    sample["content_hash"] = sample["content_hash"].str[:16]
+    known = sample.merge(released, on="content_hash", suffixes=("", "_released"))
+    assert len(known) == len(sample)
+    assert (known["split"] == known["split_released"]).all()
 
 
 def test_a_readme_without_markers_is_refused():
