@@ -356,3 +356,25 @@ def test_the_best_trial_of_a_loss_is_the_smallest():
     )
     (best,) = (line for line in figure.axes[0].lines if line.get_label() == "Best trial")
     np.testing.assert_allclose(best.get_ydata(), [0.5, 1.0])
+
+
+def test_the_heatmap_names_every_condition_and_marks_the_unseen_family():
+    table = pd.DataFrame(
+        [
+            (model, corruption, severity, level, accuracy)
+            for model, accuracy in (("baseline_cnn", 0.75), ("ensemble", 0.9))
+            for corruption, severity, level in (
+                ("clean", 0, np.nan),
+                ("resize", 5, 0.25),
+                ("blur", 1, 0.5),
+            )
+        ],
+        columns=["model", "corruption", "severity", "level", "accuracy"],
+    )
+    ax = plots_robustness.conditions_heatmap(table, unseen=["blur"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        *("Clean", "Resize 0.25", "Blur 0.5 *"),
+    ]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["Baseline CNN", "Ensemble"]
+    assert [text.get_text() for text in ax.texts] == ["75.0", "90.0"] * 3
+    plt.close(ax.figure)
