@@ -15,6 +15,7 @@ from cifake_lib.framework import keras
 from cifake_lib.live import LiveTable
 
 PREDICT_BATCH_SIZE = 256
+HALF_PRECISION_LOSS = 0.0005  # of validation log loss that smaller weights may cost
 DECIMALS = 6  # of stored scores: finer than any threshold, half the file
 
 
@@ -49,13 +50,16 @@ class _PredictProgress(keras.callbacks.Callback):
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
-    """Save a model's weights without the optimiser's, kernels in half precision.
-
-    Biases and batch normalisation stay float32; they are small and their errors add up. What is
-    evaluated is always the model loaded back from this file.
-    """
+    """Save a model's weights without the optimiser's."""
     # A fresh model shares the variables' values but has no optimiser to store.
     keras.Model(model.inputs, model.outputs).save_weights(path, overwrite=True)
+
+
+def halve_weights(path: Path) -> None:
+    """Rewrite a weights file with its kernels in half precision.
+
+    Biases and batch normalisation stay float32; they are small and their errors add up.
+    """
     with h5py.File(path, "r+") as file:
         kernels = []
         file.visititems(
@@ -95,7 +99,8 @@ def finish_model_run(
     """Store a trained model as a complete run of its stage.
 
     Temperature and operating points are fitted on the validation split; the test split is not
-    looked at.
+    looked at. Kernels are stored in half precision unless that adds `HALF_PRECISION_LOSS` to the
+    validation log loss.
 
     Args:
         run: The run to finish; its stage names the model's builder.
@@ -112,16 +117,27 @@ def finish_model_run(
         and `validation_metrics.json`; the figures of the test split come with `releases.release`.
     """
     weights = run.folder / runs.WEIGHTS
-    save_weights(model, weights)
-    stored = runs.rebuild(run.stage, arguments, weights)
-    if flip_average:
-        stored = models.flip_averaged(stored)
     rows = dataset.rows("validation").to_numpy()
     y_true = dataset.table.loc[rows, "label"].to_numpy()
-    logits = predict_logits(stored, images, rows, name="validation")
-    temperature = calibration.fit_temperature(y_true, logits)
-    p_fake = calibration.probability(logits, temperature)
-    metrics = evaluation.scores(y_true, p_fake)
+
+    def validate():
+        # What is evaluated is always the model loaded back from its file.
+        stored = runs.rebuild(run.stage, arguments, weights)
+        stored = models.flip_averaged(stored) if flip_average else stored
+        logits = predict_logits(stored, images, rows, name="validation")
+        temperature = calibration.fit_temperature(y_true, logits)
+        p_fake = calibration.probability(logits, temperature)
+        return logits, temperature, p_fake, evaluation.scores(y_true, p_fake)
+
+    save_weights(model, weights)
+    *_, exact = whole = validate()
+    halve_weights(weights)
+    *_, metrics = halved = validate()
+    loss = metrics["log_loss"] - exact["log_loss"]
+    if loss >= HALF_PRECISION_LOSS:
+        save_weights(model, weights)
+        halved = whole
+    logits, temperature, p_fake, metrics = halved
     run.write_csv("history.csv", history)
     run.write_json("validation_metrics.json", metrics)
     table = dataset.table.loc[rows, ["path", "label"]]
@@ -138,6 +154,11 @@ def finish_model_run(
             "flip_averaged": flip_average,
             "weights": runs.WEIGHTS,
             "weights_bytes": weights.stat().st_size,
+            "half_precision": {
+                "used": loss < HALF_PRECISION_LOSS,
+                "log_loss_added": loss,
+                "f1_lost": exact["f1"] - metrics["f1"],
+            },
         },
         temperature=temperature,
         thresholds=evaluation.operating_points(y_true, p_fake),

@@ -9,6 +9,7 @@ from cifake_lib import data, results, runs, training
 from cifake_lib.framework import keras
 
 ARGUMENTS = {"image_size": 32, "augmentation": [], "filters": [4, 4]}
+HISTORY = pd.DataFrame({"seconds": [2.0], "images_per_second": [8.0], "peak_memory_mb": [9.0]})
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,7 @@ def dataset(images):
 def finished(monkeypatch, tmp_path, model, images, dataset):
     monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
     run = runs.start_run("baseline_cnn", run_id="one")
-    history = pd.DataFrame({"seconds": [2.0], "images_per_second": [8.0], "peak_memory_mb": [9.0]})
-    return results.finish_model_run(run, model, dataset, images, history, arguments=ARGUMENTS)
+    return results.finish_model_run(run, model, dataset, images, HISTORY, arguments=ARGUMENTS)
 
 
 def test_logits_are_in_row_order_whatever_the_batches(model, images, monkeypatch):
@@ -60,16 +60,17 @@ def test_logits_are_in_row_order_whatever_the_batches(model, images, monkeypatch
 
 def test_stored_kernels_are_half_precision_and_nothing_else_is_stored(model, tmp_path):
     results.save_weights(model, tmp_path / "model.weights.h5")
-    kinds = {}
+    results.halve_weights(tmp_path / "model.weights.h5")
+    stored = []
     with h5py.File(tmp_path / "model.weights.h5") as file:
         file.visititems(
             lambda name, item: (
-                kinds.update({name: item.dtype}) if isinstance(item, h5py.Dataset) else None
+                stored.append((item.ndim, item.dtype)) if isinstance(item, h5py.Dataset) else None
             )
         )
-    assert len(kinds) == len(model.weights), "the optimiser's variables are not part of a model"
-    assert {str(kind) for name, kind in kinds.items() if name.endswith("/0")} == {"float16"}
-    assert {str(kind) for name, kind in kinds.items() if name.endswith("/1")} == {"float32"}
+    assert len(stored) == len(model.weights), "the optimiser's variables are not part of a model"
+    assert {str(kind) for size, kind in stored if size > 1} == {"float16"}
+    assert {str(kind) for size, kind in stored if size == 1} == {"float32"}
 
 
 def test_a_finished_run_answers_like_the_model(finished, model, images):
@@ -97,10 +98,9 @@ def test_speed_is_measured_in_images_per_second(model):
 
 def test_flip_averaging_is_part_of_the_stored_model(monkeypatch, tmp_path, model, images, dataset):
     monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
-    history = pd.DataFrame({"seconds": [2.0], "images_per_second": [8.0], "peak_memory_mb": [9.0]})
     run = results.finish_model_run(
         runs.start_run("baseline_cnn"),
-        *(model, dataset, images, history),
+        *(model, dataset, images, HISTORY),
         arguments=ARGUMENTS,
         flip_average=True,
     )
@@ -113,3 +113,26 @@ def test_flip_averaging_is_part_of_the_stored_model(monkeypatch, tmp_path, model
     stored = run.read_csv("validation_predictions.csv")["logit"]
     validation = images[(dataset.table["split"] == "validation").to_numpy()]
     np.testing.assert_allclose(stored, loaded.predict(validation, verbose=0).ravel(), atol=1e-5)
+
+
+def test_weights_stay_whole_where_half_precision_costs_too_much(
+    monkeypatch, tmp_path, model, images, dataset
+):
+    monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
+    sizes = {}
+    for limit in (0.0005, -1.0):
+        monkeypatch.setattr(results, "HALF_PRECISION_LOSS", limit)
+        run = results.finish_model_run(
+            runs.start_run("baseline_cnn"),
+            *(model, dataset, images, HISTORY),
+            arguments=ARGUMENTS,
+        )
+        facts = run.manifest["model"]["half_precision"]
+        assert abs(facts["log_loss_added"]) < 0.0005
+        assert facts["used"] == (limit > 0)
+        sizes[limit] = run.checked(runs.WEIGHTS).stat().st_size
+        logits = runs.load_model(run).predict(images, verbose=0).ravel()
+        stored = run.read_csv("validation_predictions.csv")["logit"]
+        validation = (dataset.table["split"] == "validation").to_numpy()
+        np.testing.assert_allclose(stored, logits[validation], atol=1e-5)
+    assert sizes[0.0005] < sizes[-1.0]
