@@ -100,7 +100,8 @@ def draw_figure() -> None:
     figure = plots.new_figure(7, 5.2)
     table = evaluation.read_csv("robustness.csv")
     ax = plots_robustness.conditions_heatmap(table, unseen=unseen, ax=figure.subplots())
-    ax.set_title("Accuracy on test images (%); * corruption never seen in training", fontsize=11)
+    star = "; * corruption never seen in training" if unseen else ""
+    ax.set_title(f"Accuracy on test images (%){star}", fontsize=11)
     figure.savefig(figure_file(), dpi=120, metadata={"Source": _figure_source()})
 
 
