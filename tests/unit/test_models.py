@@ -147,10 +147,12 @@ def test_augmentation_acts_in_training_only(name):
 
 def test_a_model_is_augmented_in_training_only():
     model, images = build_model("baseline_cnn", dropout=0.0), pictures()
+    model.trainable = False  # Batch normalisation, too, then differs in training.
     calm, again = (run(model, images) for _ in range(2))
     np.testing.assert_array_equal(calm, again)
     assert not np.allclose(keras.ops.convert_to_numpy(model(images, training=True)), calm)
     plain = build_model("baseline_cnn", dropout=0.0, augmentation=())
+    plain.trainable = False
     plain.set_weights(model.get_weights()[-len(plain.weights) :])
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(plain(images, training=True)), calm, atol=1e-5
@@ -336,14 +338,15 @@ def test_files_that_cannot_be_used_are_named(files, tmp_path):
 
 
 def test_flip_averaging_is_the_mean_over_both_mirror_images():
+    keras.utils.set_random_seed(0)
     model = models.build_model("tuned_cnn", width=16, blocks=2)
     averaged = models.flip_averaged(model)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     mirrored = images[:, :, ::-1]
-    one, other = (model(batch, training=False) for batch in (images, mirrored))
-    found = averaged(images)
+    one, other = (run(model, batch) for batch in (images, mirrored))
+    found = run(averaged, images)
     np.testing.assert_allclose(found, (one + other) / 2, atol=1e-5)
-    np.testing.assert_allclose(averaged(mirrored), found, atol=1e-5)
-    assert np.abs(np.array(one - other)).max() > 1e-3
+    np.testing.assert_allclose(run(averaged, mirrored), found, atol=1e-5)
+    assert np.abs(one - other).max() > 1e-4
     assert averaged.input_shape == model.input_shape
     assert averaged.count_params() == model.count_params()
