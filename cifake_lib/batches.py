@@ -15,6 +15,7 @@ from cifake_lib.corruptions import RandomCorruption
 from cifake_lib.data import Dataset
 from cifake_lib.framework import keras
 from cifake_lib.images import decode_image, fit_image
+from cifake_lib.mixing import CutMix
 
 _DECODE_TOGETHER = 512
 
@@ -95,6 +96,7 @@ class ImageBatches(keras.utils.PyDataset):
         shuffle: bool = False,
         seed: int = 0,
         transform: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+        mix: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None,
     ):
         """Make batches.
 
@@ -104,9 +106,10 @@ class ImageBatches(keras.utils.PyDataset):
             rows: Row numbers or boolean mask of the images to use; all if None.
             batch_size: Images in a batch; the last batch holds the rest.
             shuffle: Draw a new order for each epoch.
-            seed: Seed of the order and of `transform`.
+            seed: Seed of the order, of `transform` and of `mix`.
             transform: Changes a batch of images before the model sees it, for instance a
                 corruption; receives the batch and a random generator.
+            mix: Then changes images and labels, as `mixing.CutMix` does.
         """
         super().__init__()
         rows = np.arange(len(images)) if rows is None else np.asarray(rows)
@@ -115,7 +118,7 @@ class ImageBatches(keras.utils.PyDataset):
             raise ValueError("Expected at least one image, received none")
         self.images, self.labels = images, np.asarray(labels, dtype=np.float32)
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
-        self.transform = transform
+        self.transform, self.mix = transform, mix
         self.start_epoch(0)
 
     def __len__(self) -> int:
@@ -127,10 +130,13 @@ class ImageBatches(keras.utils.PyDataset):
         if self.shuffle:
             # In file order within the batch, which is how a disk reads fastest.
             rows = np.sort(rows)
-        images = _take_rows(self.images, rows)
+        images, labels = _take_rows(self.images, rows), self.labels[rows, None]
+        generator = np.random.default_rng((self.seed, self.epoch, index))
         if self.transform:
-            images = self.transform(images, np.random.default_rng((self.seed, self.epoch, index)))
-        return images, self.labels[rows, None]
+            images = self.transform(images, generator)
+        if self.mix:
+            images, labels = self.mix(images, labels, generator)
+        return images, labels
 
     def start_epoch(self, epoch: int) -> None:
         """Set the order of the batches to that of an epoch, counted from 0."""
@@ -151,6 +157,7 @@ def training_batches(
     seed: int,
     corruption_share: float = 0.0,
     unseen_corruption: str = "",
+    cutmix_share: float = 0.0,
 ) -> tuple[ImageBatches, ImageBatches]:
     """Make the batches that a model is trained and validated with.
 
@@ -158,10 +165,11 @@ def training_batches(
         dataset: An indexed data set.
         images: Of the whole data set, row for row.
         batch_size: Images in a batch.
-        seed: Seed of order and corruption.
+        seed: Seed of order, corruption and mixing.
         corruption_share: Share of the training images that `corruptions.RandomCorruption` changes,
             0–1.
         unseen_corruption: Family of corruptions that it leaves out; "" for none.
+        cutmix_share: Share of the training images that `mixing.CutMix` changes after that, 0–1.
 
     Returns:
         Training batches, in a new order each epoch, and validation batches, always the same.
@@ -170,7 +178,10 @@ def training_batches(
     corrupt = RandomCorruption(corruption_share, unseen=tuple(filter(None, [unseen_corruption])))
     train, validation = (dataset.rows(split).to_numpy() for split in ("train", "validation"))
     options = {"batch_size": batch_size, "seed": seed}
+    mix = CutMix(cutmix_share) if cutmix_share else None
     return (
-        ImageBatches(images, labels, rows=train, shuffle=True, transform=corrupt, **options),
+        ImageBatches(
+            images, labels, rows=train, shuffle=True, transform=corrupt, mix=mix, **options
+        ),
         ImageBatches(images, labels, rows=validation, **options),
     )

@@ -96,6 +96,9 @@ def _data(run: Run) -> list:
         corrupted = f"{share:.0%} of the training images were corrupted: {', '.join(seen)}."
         if unseen:
             corrupted += f" Left out, to see what carries over: {plots.display_name(unseen)}."
+    mixed = []
+    if share := parameters.get("cutmix_share"):
+        mixed = [f"{share:.0%} of them got a rectangle of another one, and of its label (CutMix)."]
     return [
         f"The data set `{facts['name']}`, split by content hash; see the "
         "[data card](../data/DATA_CARD.md).",
@@ -104,6 +107,7 @@ def _data(run: Run) -> list:
             f"Split hash: `{facts['split_hash']}`.",
             f"Augmentation, in training only: {_shown(parameters.get('augmentation', []))}.",
             corrupted,
+            *mixed,
         ],
     ]
 
