@@ -158,6 +158,7 @@ def training_batches(
     corruption_share: float = 0.0,
     unseen_corruption: str = "",
     cutmix_share: float = 0.0,
+    targets: np.ndarray | None = None,
 ) -> tuple[ImageBatches, ImageBatches]:
     """Make the batches that a model is trained and validated with.
 
@@ -170,6 +171,7 @@ def training_batches(
             0–1.
         unseen_corruption: Family of corruptions that it leaves out; "" for none.
         cutmix_share: Share of the training images that `mixing.CutMix` changes after that, 0–1.
+        targets: `(images,)`, 0–1, to train towards instead of the labels, see `distillation`.
 
     Returns:
         Training batches, in a new order each epoch, and validation batches, always the same.
@@ -179,9 +181,10 @@ def training_batches(
     train, validation = (dataset.rows(split).to_numpy() for split in ("train", "validation"))
     options = {"batch_size": batch_size, "seed": seed}
     mix = CutMix(cutmix_share) if cutmix_share else None
+    targets = labels if targets is None else targets
     return (
         ImageBatches(
-            images, labels, rows=train, shuffle=True, transform=corrupt, mix=mix, **options
+            images, targets, rows=train, shuffle=True, transform=corrupt, mix=mix, **options
         ),
         ImageBatches(images, labels, rows=validation, **options),
     )

@@ -99,6 +99,11 @@ def _data(run: Run) -> list:
     mixed = []
     if share := parameters.get("cutmix_share"):
         mixed = [f"{share:.0%} of them got a rectangle of another one, and of its label (CutMix)."]
+    if teacher := parameters.get("teacher"):
+        mixed.append(
+            f"Taught by the run `{teacher}`: its answers are {parameters['teacher_weight']:.0%} of "
+            "each training target, the label is the rest (distillation)."
+        )
     return [
         f"The data set `{facts['name']}`, split by content hash; see the "
         "[data card](../data/DATA_CARD.md).",
