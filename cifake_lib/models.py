@@ -168,8 +168,8 @@ def build_tunable_cnn(
         image_size=image_size,
         augmentation=augmentation,
         blocks=hp.Int("blocks", 2, 4, default=3),
-        convolutions_per_block=hp.Int("convolutions_per_block", 1, 2, default=2),
-        width=hp.Choice("width", [16, 24, 32, 40], default=32),
+        convolutions_per_block=hp.Int("convolutions_per_block", 1, 3, default=2),
+        width=hp.Choice("width", [16, 24, 32], default=32),
         pooling=hp.Choice("pooling", ["global_average", "flatten"]),
         dropout=hp.Choice("dropout", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], default=0.2),
     )

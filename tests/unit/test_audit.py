@@ -1,0 +1,135 @@
+"""The audit of a data set, against images whose copies, encoders and spectra are known."""
+
+import imagehash
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cifake_lib import audit, data, splits
+
+
+def pictures(count, size=32, seed=0):
+    """Smooth random pictures: neighbours alike, as in photographs, so that hashes are stable."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return np.stack(
+        [
+            np.array(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC))
+            for one in small
+        ]
+    )
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Sixty JPEG files: REAL of quality 75, FAKE of 90, one pair of copies."""
+    images = pictures(60)
+    rows = []
+    for index, image in enumerate(images):
+        label = index % 2
+        name = f"{data.CLASS_NAMES[label]}-{index:02d}.jpg"
+        image = images[0] if index == 2 else image
+        Image.fromarray(image).save(tmp_path / name, quality=(75, 90)[label])
+        rows.append(
+            {"path": name, "label": label, "content_hash": f"{0 if index == 2 else index:064x}"}
+        )
+    table = pd.DataFrame(rows).assign(object_class="", crosses_split=False)
+    table["split"] = ["train", "train", "validation", "validation"] * 15
+    return data.Dataset("made", tmp_path, table, table[:0], splits.split_hash(table))
+
+
+def test_hash_is_that_of_the_library():
+    images = pictures(3)
+    hashes = audit.perceptual_hashes(images)
+    for value, image in zip(hashes, images, strict=True):
+        assert f"{value:016x}" == str(imagehash.dhash(Image.fromarray(image)))
+
+
+@pytest.mark.parametrize("distance", [0, 1, 4, 7])
+def test_near_copies_are_those_of_comparing_all_pairs(distance):
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**63, 150, dtype=np.uint64)
+    for index in range(50):  # Relatives of the first fifty, up to eight bits away.
+        flips = rng.choice(64, rng.integers(0, 9), replace=False)
+        hashes[50 + index] = hashes[index] ^ np.bitwise_or.reduce(
+            np.uint64(1) << flips.astype(np.uint64), initial=np.uint64(0)
+        )
+    pairs = audit.near_copies(hashes, max_distance=distance)
+    expected = {
+        (i, j): (hashes[i] ^ hashes[j]).item().bit_count()
+        for i in range(150)
+        for j in range(i + 1, 150)
+    }
+    expected = {pair: bits for pair, bits in expected.items() if bits <= distance}
+    assert expected  # There is something to find.
+    assert (
+        dict(zip(zip(pairs["first"], pairs["second"], strict=True), pairs["distance"], strict=True))
+        == expected
+    )
+    assert pairs["distance"].is_monotonic_increasing
+
+
+def test_resaved_image_is_a_near_copy_and_another_is_not(tmp_path):
+    images = pictures(2)
+    Image.fromarray(images[0]).save(tmp_path / "again.jpg", quality=60)
+    again = np.array(Image.open(tmp_path / "again.jpg"))
+    pairs = audit.near_copies(audit.perceptual_hashes(np.stack([*images, again])))
+    assert pairs[["first", "second"]].to_numpy().tolist() == [[0, 2]]
+
+
+def test_copies_are_counted_by_class_and_across_splits(dataset):
+    pairs = pd.DataFrame({"first": [0, 0, 1], "second": [2, 1, 3], "distance": [0, 3, 4]})
+    counted = audit.copies(dataset, pairs)
+    assert counted.loc["exact pairs"].to_dict() == {
+        "REAL": 1,
+        "FAKE": 0,
+        "both classes": 0,
+        "across splits": 1,
+    }
+    assert counted.loc["near pairs"].tolist() == [0, 1, 1, 1]
+
+
+def test_encoder_that_gives_the_class_away_is_found(dataset):
+    read = audit.encoders(dataset)
+    assert set(read["format"]) == {"JPEG"} and set(read["size"]) == {"32×32"}
+    assert set(read["subsampling"]) == {"4:2:0"}
+    assert read.groupby(dataset.table["label"])["quantisation"].nunique().tolist() == [1, 1]
+    assert read["quantisation"].nunique() == 2
+    assert audit.shortcut(read[["quantisation"]], dataset)["accuracy"] == 1
+    blind = audit.shortcut(read[["format", "size"]], dataset)
+    assert blind["roc_auc"] == 0.5
+
+
+def test_colour_statistics_of_known_images():
+    black, red = np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)
+    red[..., 0] = 200
+    red[:, :, ::2, 0] = 100
+    read = audit.colour_statistics(np.concatenate([black, red]))
+    assert read.shape == (2, 12) and read.loc[0].eq(0).all()
+    assert read.loc[1, ["red_mean", "red_deviation", "green_mean"]].tolist() == [150, 50, 0]
+    assert read.loc[1, "saturation_mean"] == 150
+    assert read.loc[1, "contrast_mean"] == pytest.approx(29.9, abs=1e-4)
+
+
+def test_spectrum_peaks_at_the_frequency_of_a_grating():
+    columns = 128 + 100 * np.cos(2 * np.pi * np.arange(32) * 8 / 32)
+    image = np.broadcast_to(columns[None, None, :, None], (1, 32, 32, 3)).astype(np.uint8)
+    spectrum = audit.power_spectra(image)[0]
+    row, column = np.unravel_index(spectrum.argmax(), spectrum.shape)
+    assert row == 16 and abs(column - 16) == 8  # A quarter of a cycle per pixel, across.
+    profile = audit.radial_profile(spectrum[np.newaxis])[0]
+    assert profile.argmax() == 8  # Of 16 rings up to half a cycle.
+
+
+def test_flat_image_has_no_power():
+    assert audit.power_spectra(np.full((1, 32, 32, 3), 90, np.uint8)).max() < 1e-3
+
+
+def test_shortcut_is_judged_on_images_it_was_not_fitted_on(dataset):
+    rng = np.random.default_rng(0)
+    noise = pd.DataFrame(rng.normal(size=(60, 3)))
+    label = dataset.table["label"].to_numpy()
+    memorised = np.where(dataset.rows("train"), label, rng.integers(0, 2, 60))
+    assert audit.shortcut(noise.assign(cheat=label), dataset)["accuracy"] == 1
+    assert audit.shortcut(noise.assign(cheat=memorised), dataset)["accuracy"] < 0.8
