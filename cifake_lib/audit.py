@@ -163,46 +163,50 @@ def colour_statistics(images: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(np.concatenate(rows), columns=columns)
 
 
-def power_spectra(images: np.ndarray) -> np.ndarray:
-    """Return the power spectrum of every image's brightness.
+def mean_spectrum(images: np.ndarray) -> np.ndarray:
+    """Return the mean power spectrum of images.
 
     Args:
-        images: uint8 `(N, S, S, 3)`, RGB.
+        images: uint8 `(N, S, S, 3)`, RGB; may be a memory map.
 
     Returns:
-        float32 `(N, S, S)`: log10 of the power, frequency 0 in the middle. A Hann window is
-        applied, and the mean under it taken away first, so that neither the step between opposite
-        edges nor the mean brightness shows.
+        float64 `(S, S)`: mean log10 of the power of the brightness, frequency 0 in the middle.
     """
-    size = images.shape[1]
-    window = np.outer(np.hanning(size), np.hanning(size))
-    spectra = [np.empty((0, size, size), dtype=np.float32)]
-    for part in _parts(images):
-        brightness = part.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
-        mean = (brightness * window).sum(axis=(1, 2), keepdims=True) / window.sum()
-        brightness = (brightness - mean) * window
-        power = np.abs(np.fft.fftshift(np.fft.fft2(brightness), axes=(1, 2))) ** 2
-        spectra.append(np.log10(power + 1).astype(np.float32))
-    return np.concatenate(spectra)
+    total = sum(_log_power(part).sum(axis=0, dtype=np.float64) for part in _parts(images))
+    return total / len(images)
 
 
-def radial_profile(spectra: np.ndarray, *, bins: int = SPECTRUM_BINS) -> np.ndarray:
-    """Average spectra over all directions.
+def radial_profiles(images: np.ndarray, *, bins: int = SPECTRUM_BINS) -> pd.DataFrame:
+    """Return every image's power spectrum, averaged over all directions.
 
     Args:
-        spectra: float `(N, S, S)`, frequency 0 in the middle.
+        images: uint8 `(N, S, S, 3)`, RGB; may be a memory map.
         bins: Rings of equal width from frequency 0 to half a cycle per pixel.
 
     Returns:
-        float64 `(N, bins)`.
+        One row per image: mean log10 power in `ring_0`, the lowest frequencies, and so on.
     """
-    size = spectra.shape[1]
-    frequency = np.fft.fftshift(np.fft.fftfreq(size))
-    radius = np.hypot(*np.meshgrid(frequency, frequency))
-    ring = np.minimum((radius / 0.5 * bins).astype(int), bins)  # The corners go to a ring more.
-    flat = spectra.reshape(len(spectra), -1).astype(np.float64)
-    kept = [ring.ravel() == index for index in range(bins)]
-    return np.column_stack([flat[:, ring_mask].mean(axis=1) for ring_mask in kept])
+    frequency = np.fft.fftshift(np.fft.fftfreq(images.shape[1]))
+    radius = np.hypot(*np.meshgrid(frequency, frequency)).ravel()
+    rings = [(radius >= low / bins / 2) & (radius < (low + 1) / bins / 2) for low in range(bins)]
+    rows = [np.empty((0, bins))]
+    for part in _parts(images):
+        flat = _log_power(part).reshape(len(part), -1).astype(np.float64)
+        rows.append(np.column_stack([flat[:, ring].mean(axis=1) for ring in rings]))
+    return pd.DataFrame(np.concatenate(rows), columns=[f"ring_{index}" for index in range(bins)])
+
+
+def _log_power(images: np.ndarray) -> np.ndarray:
+    """Log10 of the power of each image's brightness, float32 (N, S, S).
+
+    A Hann window hides the step between opposite edges; the mean under it is taken away first.
+    """
+    window = np.outer(np.hanning(images.shape[1]), np.hanning(images.shape[1]))
+    brightness = images.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+    mean = (brightness * window).sum(axis=(1, 2), keepdims=True) / window.sum()
+    spectrum = np.fft.fft2((brightness - mean) * window)
+    power = np.abs(np.fft.fftshift(spectrum, axes=(1, 2))) ** 2
+    return np.log10(power + 1).astype(np.float32)
 
 
 def shortcut(
@@ -246,4 +250,7 @@ def shortcut(
 
 
 def _parts(images: np.ndarray, count: int = 2048):
-    return (images[start : start + count] for start in range(0, len(images), count))
+    with tqdm(desc="Measuring", total=len(images), unit="image", delay=1) as progress:
+        for start in range(0, len(images), count):
+            yield images[start : start + count]
+            progress.update(len(images[start : start + count]))
