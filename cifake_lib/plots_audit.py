@@ -33,7 +33,11 @@ def image_pairs(images: np.ndarray, pairs: pd.DataFrame, labels: np.ndarray) -> 
             panel.imshow(images[row], interpolation="nearest")
             panel.set_title(name, fontsize=9, color=CLASS_COLOURS[name], pad=3)
         upper = panels[0, column]
-        upper.set_title(f"{pair.distance} bits\n{upper.get_title()}", fontsize=9, pad=3)
+        upper.set_title(
+            f"{pair.distance} bit{'s' * (pair.distance != 1)}\n{upper.get_title()}",
+            fontsize=9,
+            pad=3,
+        )
     figure.suptitle("Pairs that look alike, and how many of 64 hash bits differ", fontsize=12)
     return figure
 
