@@ -1,0 +1,216 @@
+"""Heat maps of what a verdict rests on, and the checks that tell whether a map means anything.
+
+A heat map looks convincing whether it is right or not. So each comes with two tests: do the pixels
+it names matter (deletion and insertion, Petsiuk et al. 2018), and does it change when the model
+forgets what it learned (randomised weights, Adebayo et al. 2018)? Needs TensorFlow's gradients.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import gaussian_filter
+from scipy.stats import spearmanr
+
+from cifake_lib.calibration import probability
+from cifake_lib.framework import keras
+
+METHODS = ("grad_cam", "grad_cam_plus_plus")
+BLUR_SIGMA = 4.0  # pixels; hides everything a detector could use and leaves the colour
+_BATCH = 64
+
+
+def unwrapped(model: keras.Model) -> keras.Model:
+    """Return the network inside a model that averages over mirror images, or the model itself."""
+    inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return inner[0] if inner else model
+
+
+def last_feature_map(model: keras.Model) -> str:
+    """Return the name of the last layer that still knows where things are in the image."""
+    maps = [layer for layer in model.layers if len(layer.output.shape) == 4]
+    return maps[-1].name
+
+
+def grad_cam(
+    model: keras.Model, images: np.ndarray, *, method: str = "grad_cam", layer: str = ""
+) -> np.ndarray:
+    """Return heat maps of the class that the model calls each image.
+
+    Grad-CAM (Selvaraju et al. 2017) weights the channels of a feature map by their mean gradient;
+    Grad-CAM++ (Chattopadhay et al. 2018) by positive gradients, weighted so that several small
+    places count like a large one.
+
+    Args:
+        model: One logit; for a model that averages over mirror images the network inside is used.
+        images: uint8 `(N, S, S, 3)`, RGB.
+        method: One of `METHODS`.
+        layer: Name of the layer whose output is weighted; the last feature map if empty.
+
+    Returns:
+        float32 `(N, S, S)`, enlarged to the size of the image, each map from 0 to its maximum 1; 0
+        everywhere where nothing speaks for the class.
+
+    Raises:
+        ValueError: The method is unknown.
+    """
+    if method not in METHODS:
+        raise ValueError(f"Expected a method out of {METHODS}, received {method!r}")
+    model = unwrapped(model)
+    outputs = model.get_layer(layer or last_feature_map(model)).output
+    split = keras.Model(model.input, [outputs, model.output])
+    heat = []
+    for start in range(0, len(images), _BATCH):
+        activations, gradients = _class_gradients(split, images[start : start + _BATCH])
+        weights = gradients
+        if method == "grad_cam_plus_plus":
+            total = activations.sum(axis=(1, 2), keepdims=True)
+            below = 2 * gradients**2 + total * gradients**3
+            share = np.divide(
+                gradients**2, below, out=np.zeros_like(gradients), where=np.abs(below) > 1e-12
+            )
+            weights = share * np.maximum(gradients, 0)
+        channel = weights.mean(axis=(1, 2), keepdims=True)
+        heat.append(np.maximum((channel * activations).sum(axis=-1), 0))
+    return _scaled(_enlarged(np.concatenate(heat), images.shape[1]))
+
+
+def _class_gradients(split: keras.Model, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Activations of the layer, and the gradient of the called class's logit to them."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        activations, logit = split(images, training=False)
+        # REAL is the class of a negative logit.
+        score = tf.where(logit >= 0, logit, -logit)
+    gradients = tape.gradient(score, activations)
+    return activations.numpy().astype(np.float64), gradients.numpy().astype(np.float64)
+
+
+def occlusion(
+    model: keras.Model, images: np.ndarray, *, patch: int = 8, stride: int = 4
+) -> np.ndarray:
+    """Return how much each place matters, by covering it (Zeiler & Fergus 2014).
+
+    Args:
+        model: One logit.
+        images: uint8 `(N, S, S, 3)`, RGB.
+        patch: Side of the grey square in pixels.
+        stride: Pixels between neighbouring squares.
+
+    Returns:
+        float32 `(N, S, S)`: mean drop of the called class's logit over the squares that cover a
+        pixel, scaled like `grad_cam`.
+    """
+    size = images.shape[1]
+    before = _logits(model, images)
+    sign = np.where(before >= 0, 1, -1)
+    heat, covered = np.zeros(images.shape[:3]), np.zeros((size, size))
+    corners = range(0, size - patch + 1, stride)
+    for top in corners:
+        for left in corners:
+            square = np.s_[:, top : top + patch, left : left + patch]
+            changed = images.copy()
+            changed[square] = images.mean(axis=(1, 2), keepdims=True).astype(np.uint8)
+            drop = sign * (before - _logits(model, changed))
+            heat[square] += drop[:, None, None]
+            covered[square[1:]] += 1
+    return _scaled(np.maximum(heat / np.maximum(covered, 1), 0))
+
+
+def deletion_insertion(
+    model: keras.Model, images: np.ndarray, heat: np.ndarray, *, steps: int = 16
+) -> pd.DataFrame:
+    """Test whether the pixels that maps name matter (Petsiuk et al. 2018, "RISE").
+
+    Deletion blurs the hottest pixels first; insertion starts from the blurred image and shows them
+    first. A map that means something makes the first curve fall and the second rise early.
+
+    Args:
+        model: One logit.
+        images: uint8 `(N, S, S, 3)`, RGB.
+        heat: `(N, S, S)`, as `grad_cam` returns it.
+        steps: Equal parts of the pixels that are changed one after the other.
+
+    Returns:
+        One row per share of pixels: `share` from 0 to 1, `deletion` and `insertion`, the mean
+        probability of the class that each whole image is called.
+    """
+    size = images.shape[1]
+    blurred = gaussian_filter(images.astype(np.float32), (0, BLUR_SIGMA, BLUR_SIGMA, 0))
+    blurred = np.rint(blurred).astype(np.uint8)
+    called_fake = _logits(model, images) >= 0
+    # Ties are broken at random: in reading order a flat map would look like one of the upper edge.
+    noise = np.random.default_rng(0).random(heat.shape)
+    order = np.lexsort((noise.reshape(len(heat), -1), -heat.reshape(len(heat), -1)), axis=-1)
+    rank = np.argsort(order, axis=-1).reshape(heat.shape)
+    rows = []
+    for step in range(steps + 1):
+        hottest = (rank < step / steps * size**2)[..., None]
+        row = {"share": step / steps}
+        for name, first, second in (("deletion", blurred, images), ("insertion", images, blurred)):
+            p_fake = probability(_logits(model, np.where(hottest, first, second)))
+            row[name] = float(np.where(called_fake, p_fake, 1 - p_fake).mean())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def curve_areas(curves: pd.DataFrame) -> dict[str, float]:
+    """Return the areas under the curves of `deletion_insertion`: small and large are good."""
+    return {
+        name: float(np.trapezoid(curves[name], curves["share"]))
+        for name in ("deletion", "insertion")
+    }
+
+
+def randomisation_check(
+    model: keras.Model,
+    images: np.ndarray,
+    explain: Callable[[keras.Model, np.ndarray], np.ndarray],
+    *,
+    seed: int = 0,
+) -> Mapping[str, float]:
+    """Test whether maps depend on what the model learned (Adebayo et al. 2018).
+
+    Args:
+        model: Trained; unchanged afterwards.
+        images: uint8 `(N, S, S, 3)`, RGB.
+        explain: Function of a model and images that returns maps `(N, S, S)`.
+        seed: Of the random weights.
+
+    Returns:
+        `rank_correlation`: mean absolute Spearman correlation between the maps of the trained model
+        and those of the same network with random weights, 0–1. Near 0 the map shows what was
+        learned; near 1 it shows the picture's edges, whatever the model knows. NaN where no map has
+        any contrast. `flat`: share of maps without contrast in either.
+    """
+    model = unwrapped(model)
+    keras.utils.set_random_seed(seed)
+    forgetful = keras.models.clone_model(model)  # New weights, drawn by each layer's initialiser.
+    pairs = zip(explain(model, images), explain(forgetful, images), strict=True)
+    correlations = [
+        abs(spearmanr(learned.ravel(), random.ravel()).statistic)
+        for learned, random in pairs
+        if np.ptp(learned) > 0 and np.ptp(random) > 0
+    ]
+    return {
+        "rank_correlation": float(np.mean(correlations)) if correlations else float("nan"),
+        "flat": 1 - len(correlations) / len(images),
+    }
+
+
+def _logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return model.predict(images, batch_size=256, verbose=0).ravel().astype(np.float64)
+
+
+def _enlarged(maps: np.ndarray, size: int) -> np.ndarray:
+    resized = keras.ops.image.resize(
+        maps[..., None].astype(np.float32), (size, size), interpolation="bilinear"
+    )
+    return keras.ops.convert_to_numpy(resized)[..., 0]
+
+
+def _scaled(maps: np.ndarray) -> np.ndarray:
+    highest = maps.max(axis=(1, 2), keepdims=True)
+    scaled = np.divide(maps, highest, out=np.zeros_like(maps, dtype=np.float64), where=highest > 0)
+    return scaled.astype(np.float32)
