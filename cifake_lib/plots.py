@@ -34,6 +34,10 @@ MARKERS = {"baseline_cnn": "o", "tuned_cnn": "s", "resnet50": "D", "ensemble": "
 
 _DISPLAY_NAMES = {
     "baseline_cnn": "Baseline CNN",
+    "balanced": "p_fake .5",
+    "best_f1": "Best F1",
+    "fpr_1": "1 % false alarms",
+    "fpr_5": "5 % false alarms",
     "resnet50": "ResNet-50",
     "tuned_cnn": "Tuned CNN",
     "f1": "F1 (mean of classes)",
