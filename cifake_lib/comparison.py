@@ -30,6 +30,21 @@ def fit_ensemble(found: Mapping[str, runs.Run]) -> dict:
     Raises:
         ValueError: The models were not validated on the same images.
     """
+    table = _validation_logits(found)
+    y_true = table["label"].to_numpy()
+    logits = calibration.ensemble_logit(table[list(found)].to_numpy().T)
+    temperature = calibration.fit_temperature(y_true, logits)
+    p_fake = calibration.probability(logits, temperature)
+    return {
+        "members": {stage: run.run_id for stage, run in found.items()},
+        "temperature": temperature,
+        "thresholds": evaluation.operating_points(y_true, p_fake),
+        "metrics": evaluation.scores(y_true, p_fake),
+    }
+
+
+def _validation_logits(found: Mapping[str, runs.Run]) -> pd.DataFrame:
+    """Calibrated logits of each model on the validation images: `path`, `label`, each stage."""
     tables = [
         run.read_csv("validation_predictions.csv").assign(
             **{stage: lambda table, run=run: table["logit"] / run.manifest["temperature"]}
@@ -43,16 +58,29 @@ def fit_ensemble(found: Mapping[str, runs.Run]) -> dict:
             f"{ {stage: len(each) for stage, each in zip(found, tables, strict=True)} } images, "
             f"{len(table)} of them in common: train all models with the same data_dir."
         )
-    y_true = table["label"].to_numpy()
-    logits = calibration.ensemble_logit(table[list(found)].to_numpy().T)
-    temperature = calibration.fit_temperature(y_true, logits)
-    p_fake = calibration.probability(logits, temperature)
-    return {
-        "members": {stage: run.run_id for stage, run in found.items()},
-        "temperature": temperature,
-        "thresholds": evaluation.operating_points(y_true, p_fake),
-        "metrics": evaluation.scores(y_true, p_fake),
+    return table
+
+
+def validation_scores(found: Mapping[str, runs.Run], ensemble: Mapping) -> pd.DataFrame:
+    """Return what the models and their ensemble said of the validation images.
+
+    Args:
+        found: Stage → run.
+        ensemble: As `fit_ensemble` returns it.
+
+    Returns:
+        One row per validation image: `path`, `label`, `<stage>_p_fake` of each model and
+        `ensemble_p_fake`.
+    """
+    table = _validation_logits(found)
+    logits = table[list(found)].to_numpy().T
+    scored = {
+        f"{stage}_p_fake": calibration.probability(values)
+        for stage, values in zip(found, logits, strict=True)
     }
+    together = calibration.ensemble_logit(logits)
+    scored["ensemble_p_fake"] = calibration.probability(together, ensemble["temperature"])
+    return table[["path", "label"]].assign(**scored)
 
 
 def predict(

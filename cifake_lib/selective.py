@@ -4,7 +4,7 @@ Both are fitted on validation images and measured on test images. Selective pred
 often certain answers are right; a conformal set promises how often it holds the true class.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -162,6 +162,37 @@ def set_coverage(y_true: np.ndarray, sets: np.ndarray) -> dict[str, float]:
         "coverage_fake": share(y_true == 1),
         "single": float((sets != "either").mean()),
     }
+
+
+def abstention(
+    validation: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    *,
+    accuracy: float = 0.99,
+    level: float = 0.95,
+) -> dict[str, float | None | dict]:
+    """Fit both promises on validation images and measure them on test images.
+
+    Args:
+        validation: `(y_true, y_score)`; int array (N,), 1 = FAKE, and p_fake (N,).
+        test: the same of the images to measure on.
+        accuracy: Share of the certain answers that must be right, 0–1.
+        level: Probability that a conformal set holds the true class, 0–1.
+
+    Returns:
+        `certain_from` (see there) with the `coverage` and `accuracy` that it comes to on test, and
+        `conformal`: `level`, `real` and `fake` of `ConformalSets` with the scores of
+        `set_coverage` on test. None instead of NaN, which JSON cannot hold.
+    """
+    certain = certain_from(*validation, accuracy=accuracy)
+    sets = ConformalSets.fit(*validation, level=level)
+    held = {**asdict(sets), **set_coverage(test[0], sets.predict(test[1]))}
+    measured = {"certain_from": certain, **selective_scores(*test, certain)}
+    return {**_without_nan(measured), "conformal": _without_nan(held)}
+
+
+def _without_nan(values):
+    return {name: None if np.isnan(value) else value for name, value in values.items()}
 
 
 def flagged_are_fake(

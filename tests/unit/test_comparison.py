@@ -5,7 +5,16 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from cifake_lib import calibration, comparison, corruptions, data, models, results, runs
+from cifake_lib import (
+    calibration,
+    comparison,
+    corruptions,
+    data,
+    evaluation,
+    models,
+    results,
+    runs,
+)
 from cifake_lib.framework import keras
 
 ARGUMENTS = {"image_size": 32, "augmentation": [], "filters": [4, 4]}
@@ -75,6 +84,16 @@ def test_the_ensemble_is_fitted_on_validation_predictions(found, ensemble):
     assert ensemble["members"] == {"baseline_cnn": "seed-1", "tuned_cnn": "seed-2"}
     assert ensemble["metrics"]["count"] == 40
     assert set(ensemble["thresholds"]) == {"balanced", "best_f1", "fpr_5", "fpr_1"}
+
+
+def test_validation_scores_are_those_the_runs_stored(found, ensemble):
+    scores = comparison.validation_scores(found, ensemble)
+    for stage, run in found.items():
+        stored = run.read_csv("validation_predictions.csv")
+        assert scores["path"].tolist() == stored["path"].tolist()
+        np.testing.assert_allclose(scores[f"{stage}_p_fake"], stored["p_fake"], atol=2e-6)
+    points = evaluation.operating_points(scores["label"], scores["ensemble_p_fake"])
+    assert points == pytest.approx(ensemble["thresholds"])
 
 
 def test_models_with_other_validation_images_make_no_ensemble(found, monkeypatch):

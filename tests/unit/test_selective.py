@@ -1,5 +1,7 @@
 """Selective prediction and conformal sets, on worked examples and against their promises."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,20 @@ def test_prevalence_by_bayes():
     found = selective.flagged_are_fake(0.9, 0.01, [0.5, 0.01, 0.0])
     np.testing.assert_allclose(found, [0.9 / 0.91, 9 / 18.9, 0])
     assert np.isnan(selective.flagged_are_fake(0, 0, np.array([0.5])))
+
+
+def test_both_promises_are_fitted_on_one_half_and_measured_on_the_other():
+    validation, test = calibrated(20_000), calibrated(20_000, seed=1)
+    measured = selective.abstention(validation, test, accuracy=0.95, level=0.9)
+    assert measured["certain_from"] == selective.certain_from(*validation, accuracy=0.95)
+    assert measured["accuracy"] == pytest.approx(0.95, abs=0.006)
+    sets = ConformalSets.fit(*validation, level=0.9)
+    assert measured["conformal"]["real"] == sets.real
+    assert measured["conformal"]["coverage_fake"] == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_model_that_is_never_certain_fits_into_json():
+    measured = selective.abstention(([0, 1], [0.6, 0.4]), ([0, 0], [0.6, 0.4]))
+    assert measured["coverage"] == 0 and measured["accuracy"] is None
+    assert measured["conformal"]["coverage_fake"] is None
+    json.dumps(measured, allow_nan=False)
