@@ -126,6 +126,43 @@ CONDITIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+# What pictures go through on their way to somebody who doubts them: the steps of each way, as
+# (name, level) pairs. A resize above 1 enlarges first, as a screen does.
+DELIVERIES: dict[str, tuple[tuple[str, float], ...]] = {
+    "messenger": (("resize", 0.75), ("jpeg", 60)),
+    "forwarded": (("resize", 0.75), ("jpeg", 60), ("resize", 0.9), ("jpeg", 60)),
+    "social_feed": (("crop", 0.9), ("resize", 0.75), ("jpeg", 70)),
+    "screenshot": (("resize", 1.5), ("crop", 0.95)),
+    "screenshot_sent": (("resize", 1.5), ("crop", 0.95), ("resize", 0.75), ("jpeg", 60)),
+    "thumbnail": (("resize", 0.5), ("jpeg", CHAIN_JPEG_QUALITY)),
+}
+
+
+def deliver_batch(images: np.ndarray, name: str, *, seed: int = 0) -> np.ndarray:
+    """Return a stack of images as they arrive after a delivery.
+
+    Args:
+        images: uint8 array, shape (N, H, W, 3), RGB.
+        name: a key of `DELIVERIES`.
+        seed: of what is random in a step; image `i` has its own generator, as in `corrupt_batch`.
+
+    Returns:
+        uint8 array, shape (N, H, W, 3).
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in DELIVERIES:
+        raise ValueError(f"expected a delivery out of {', '.join(DELIVERIES)}, received {name!r}")
+    delivered = np.empty_like(images)
+    for index, image in enumerate(images):
+        rng = np.random.default_rng([seed, index])
+        for step, level in DELIVERIES[name]:
+            image = CORRUPTIONS[step].function(image, level, rng)
+        delivered[index] = image
+    return delivered
+
+
 @dataclass(frozen=True)
 class RandomCorruption:
     """Corrupt a share of each training batch, as the `transform` of `batches.ImageBatches`.

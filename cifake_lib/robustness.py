@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from cifake_lib.corruptions import CORRUPTIONS, corrupt_batch
+from cifake_lib.corruptions import CORRUPTIONS, DELIVERIES, corrupt_batch, deliver_batch
 from cifake_lib.evaluation import scores
 from cifake_lib.intervals import bootstrap_interval
 
@@ -57,6 +57,49 @@ def robustness_table(
                     "true_positive_rate": measured["recall_fake"],
                     "true_negative_rate": measured["recall_real"],
                     "roc_auc": measured["roc_auc"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def delivery_table(
+    predict: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    images: np.ndarray,
+    y_true: np.ndarray,
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure what messengers, screenshots and feeds do to verdicts.
+
+    Args:
+        predict: function of uint8 images (N, S, S, 3) that returns model key → p_fake (N,).
+        images: uint8 array, shape (N, S, S, 3).
+        y_true: int array, shape (N,), 0 = REAL, 1 = FAKE, both present.
+        seed: of what is random on the way.
+
+    Returns:
+        DataFrame with one row a model and delivery: `model`, `delivery`, `accuracy`, `roc_auc`,
+        `flipped` (share of images whose verdict is another than before), `real_flipped` and
+        `fake_flipped` (the same of each class). The first rows are the untouched images: delivery
+        "none".
+    """
+    before = predict(images)
+    y_true = np.asarray(y_true)
+    rows = []
+    for name in ("none", *DELIVERIES):
+        after = before if name == "none" else predict(deliver_batch(images, name, seed=seed))
+        for key, y_score in after.items():
+            measured = scores(y_true, y_score)
+            flipped = (y_score >= 0.5) != (before[key] >= 0.5)
+            rows.append(
+                {
+                    "model": key,
+                    "delivery": name,
+                    "accuracy": measured["accuracy"],
+                    "roc_auc": measured["roc_auc"],
+                    "flipped": flipped.mean(),
+                    "real_flipped": flipped[y_true == 0].mean(),
+                    "fake_flipped": flipped[y_true == 1].mean(),
                 }
             )
     return pd.DataFrame(rows)

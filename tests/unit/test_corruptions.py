@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
+from cifake_lib import corruptions
 from cifake_lib.corruptions import (
     CONDITIONS,
     CORRUPTIONS,
@@ -246,3 +247,25 @@ def test_random_corruption_never_uses_the_unseen_family(images, monkeypatch):
 def test_a_wrong_share_or_family_is_refused(share, unseen):
     with pytest.raises(ValueError, match="received"):
         RandomCorruption(share, unseen=unseen)
+
+
+@pytest.mark.parametrize("name", corruptions.DELIVERIES)
+def test_delivery_is_its_steps_one_after_the_other(images, name):
+    delivered = corruptions.deliver_batch(images, name)
+    assert delivered.shape == images.shape and delivered.dtype == np.uint8
+    expected = images[1]
+    for step, level in corruptions.DELIVERIES[name]:
+        expected = corruptions.CORRUPTIONS[step].function(expected, level, None)
+    np.testing.assert_array_equal(delivered[1], expected)
+    assert not np.array_equal(delivered, images)
+
+
+def test_screenshot_enlarges_before_it_shrinks(images):
+    """Nothing is lost by enlarging first; the crop that follows moves every pixel a little."""
+    enlarged = corruptions.CORRUPTIONS["resize"].function(images[0], 1.5, None)
+    assert np.abs(enlarged.astype(int) - images[0]).mean() < 3
+
+
+def test_unknown_delivery_is_refused(images):
+    with pytest.raises(ValueError, match="delivery out of messenger, .*received 'pigeon'"):
+        corruptions.deliver_batch(images, "pigeon")

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from cifake_lib.robustness import robustness_summary, robustness_table
+from cifake_lib import corruptions
+from cifake_lib.robustness import delivery_table, robustness_summary, robustness_table
 
 
 def test_robustness_table_measures_each_model_under_each_condition():
@@ -67,3 +68,25 @@ def test_the_summary_names_the_worst_condition_and_the_family_left_out():
     assert (summary.loc["b", "worst"], summary.loc["b", "worst_condition"]) == (0.50, "jpeg 50")
     assert summary.loc["a", "unseen"] == np.mean([0.90, 0.70])
     assert robustness_summary(table)["unseen"].isna().all()
+
+
+def test_deliveries_count_verdicts_that_flip():
+    """Detail is what tells the classes apart here, and shrinking takes it away: FAKE flips."""
+    rng = np.random.default_rng(0)
+    y_true = np.tile([0, 1], 20)
+    images = np.full((40, 32, 32, 3), 128, np.uint8)
+    images[1::2] = rng.integers(100, 156, (20, 32, 32, 3), dtype=np.uint8)
+
+    def predict(batch):
+        detail = np.abs(np.diff(batch.astype(float), axis=2)).mean(axis=(1, 2, 3))
+        return {"detail": expit(detail - 9), "blind": np.full(len(batch), 0.9)}
+
+    table = delivery_table(predict, images, y_true).set_index(["model", "delivery"])
+    names = ["none", *corruptions.DELIVERIES]
+    assert table.index.get_level_values("delivery").unique().tolist() == names
+    assert table.loc[("detail", "none"), ["accuracy", "flipped"]].tolist() == [1, 0]
+    thumbnail = table.loc[("detail", "thumbnail")]
+    assert thumbnail["fake_flipped"] > 0.9 and thumbnail["real_flipped"] == 0
+    assert thumbnail["flipped"] == (thumbnail["fake_flipped"] + 0) / 2
+    assert thumbnail["accuracy"] == 1 - thumbnail["flipped"]
+    assert table.loc["blind", "flipped"].eq(0).all()
