@@ -1,0 +1,176 @@
+"""Whether an image is like those a model knows: a check before any verdict.
+
+A detector answers every image, also a drawing, a text or a blurred photograph it has never seen the
+like of. Two distances to the training images tell: of the spectrum (sharpness, texture) and of the
+features inside the network (what it sees). The farther of the two, measured against validation
+images, decides.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.covariance import LedoitWolf
+
+from cifake_lib import audit, explain
+from cifake_lib.framework import keras
+
+FALSE_ALARMS = 0.05  # share of validation images that the threshold calls unlike
+
+
+def features(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Return what the network saw before its last layer.
+
+    Args:
+        model: One logit; for a model that averages over mirror images the network inside is used.
+        images: uint8 `(N, S, S, 3)`, RGB.
+
+    Returns:
+        float32 `(N, features)`.
+    """
+    model = explain.unwrapped(model)
+    inner = keras.Model(model.input, model.get_layer("logit").input)
+    return inner.predict(images, batch_size=256, verbose=0)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A normal distribution, and how far from it a point lies.
+
+    Attributes:
+        means: `(classes, D)`; the nearest counts.
+        precision: `(D, D)`, inverse of the covariance that all classes share.
+    """
+
+    means: np.ndarray
+    precision: np.ndarray
+
+    @classmethod
+    def fit(cls, values: np.ndarray, labels: np.ndarray) -> "Gaussian":
+        """Fit one mean per class and one covariance (Lee et al. 2018).
+
+        The covariance is shrunk (Ledoit & Wolf 2004): features outnumber what a sample of images
+        can tell about them.
+
+        Args:
+            values: `(N, D)`.
+            labels: `(N,)`, classes.
+        """
+        classes, of_class = np.unique(labels, return_inverse=True)
+        means = np.stack([values[labels == name].mean(axis=0) for name in classes])
+        estimate = LedoitWolf(assume_centered=True).fit(values - means[of_class])
+        return cls(means, estimate.precision_)
+
+    def distance(self, values: np.ndarray) -> np.ndarray:
+        """Return the Mahalanobis distance to the nearest mean, `(N,)`."""
+        squared = []
+        for mean in self.means:
+            away = values - mean
+            squared.append(((away @ self.precision) * away).sum(axis=1))
+        return np.sqrt(np.maximum(np.min(squared, axis=0), 0))
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is known of the training images, fitted once and kept with a run.
+
+    Attributes:
+        spectrum: Of the rings of the power spectrum, see `audit.radial_profiles`.
+        content: Of the network's features.
+        known_spectrum: Sorted distances of the validation images by spectrum.
+        known_content: The same by content.
+        threshold: An image is outside if its strangeness is above.
+    """
+
+    spectrum: Gaussian
+    content: Gaussian
+    known_spectrum: np.ndarray
+    known_content: np.ndarray
+    threshold: float
+
+    @classmethod
+    def fit(
+        cls,
+        model: keras.Model,
+        train: tuple[np.ndarray, np.ndarray],
+        validation: np.ndarray,
+        *,
+        false_alarms: float = FALSE_ALARMS,
+    ) -> "Scope":
+        """Fit to training images; choose the threshold on validation images.
+
+        Args:
+            model: Whose features are used.
+            train: uint8 images `(N, S, S, 3)` and their labels `(N,)`; a few thousand are enough.
+            validation: uint8 images `(M, S, S, 3)`.
+            false_alarms: Share of the validation images to be called outside, 0–1.
+        """
+        images, labels = train
+        rings = audit.radial_profiles(images).to_numpy()
+        spectrum = Gaussian.fit(rings, labels)
+        content = Gaussian.fit(features(model, images), labels)
+        known = cls(
+            spectrum,
+            content,
+            np.sort(spectrum.distance(audit.radial_profiles(validation).to_numpy())),
+            np.sort(content.distance(features(model, validation))),
+            np.inf,
+        )
+        threshold = float(np.quantile(known.strangeness(model, validation), 1 - false_alarms))
+        return cls(spectrum, content, known.known_spectrum, known.known_content, threshold)
+
+    def strangeness(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
+        """Return how strange images are next to the validation images.
+
+        Args:
+            model: The one it was fitted with.
+            images: uint8 `(N, S, S, 3)`, RGB, of the size it was fitted with.
+
+        Returns:
+            float64 `(N,)`: the share of validation images that are nearer to the training images,
+            by spectrum or by content, whichever is more; beyond all of them 1 plus the part by
+            which the image is farther than the farthest.
+        """
+        by_spectrum = self.spectrum.distance(audit.radial_profiles(images).to_numpy())
+        by_content = self.content.distance(features(model, images))
+        return np.maximum(
+            _rank(by_spectrum, self.known_spectrum), _rank(by_content, self.known_content)
+        )
+
+    def outside(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
+        """Return which images are unlike those the model knows, bool `(N,)`."""
+        return self.strangeness(model, images) > self.threshold
+
+    def save(self, path: Path) -> None:
+        """Write to an `.npz` file, numbers in half the precision they were fitted in."""
+        np.savez_compressed(
+            path,
+            **{
+                f"{name}_{part}": getattr(getattr(self, name), part).astype(np.float32)
+                for name in ("spectrum", "content")
+                for part in ("means", "precision")
+            },
+            known_spectrum=self.known_spectrum.astype(np.float32),
+            known_content=self.known_content.astype(np.float32),
+            threshold=self.threshold,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Scope":
+        """Read what `save` wrote."""
+        with np.load(path) as stored:
+            gaussians = [
+                Gaussian(stored[f"{name}_means"], stored[f"{name}_precision"])
+                for name in ("spectrum", "content")
+            ]
+            return cls(
+                *gaussians,
+                stored["known_spectrum"],
+                stored["known_content"],
+                float(stored["threshold"]),
+            )
+
+
+def _rank(distances: np.ndarray, known: np.ndarray) -> np.ndarray:
+    share = np.searchsorted(known, distances) / len(known)
+    return share + np.maximum(distances / known[-1] - 1, 0)
