@@ -4,20 +4,22 @@ A section is a list of parts: a paragraph, a list of lines, or a table.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import pandas as pd
 
-from cifake_lib import corruptions, plots
+from cifake_lib import corruptions, plots, profiles
 from cifake_lib.runs import Run
 from cifake_lib.summary import table
 
 WATTS_PER_CORE = 10.0  # assumed for the energy estimate: a server core with its share of memory
 
 _SETTINGS = (
-    *("optimizer", "learning_rate", "sgd_learning_rate", "head_learning_rate", "weight_decay"),
-    *("label_smoothing", "dropout", "batch_size", "epochs", "head_epochs", "patience"),
+    *("optimizer", "learning_rate", "sgd_learning_rate", "head_learning_rate"),
+    *("weight_decay", "label_smoothing", "dropout", "batch_size"),
+    *("epochs", "head_epochs", "restart_epochs", "patience"),
 )
 
 
@@ -34,7 +36,39 @@ def training_sections(run: Run) -> dict[str, list]:
         "Training data": _data(run),
         "Training": [*_training(run), energy({run.stage: run})],
         "Search": _search(run),
+        "Train it again": _again(run),
     }
+
+
+def retrain_command(run: Run) -> str:
+    """Return the command that trains a run's model again, read from its profile and parameters.
+
+    What a parameter's notebook and profile say today is left out; initial weights are too, since
+    they come from a download or a file of one's own.
+
+    Returns:
+        One line for a shell; empty for a run that was made without a profile.
+    """
+    settings, made = profiles.read_settings(), run.manifest["parameters"]
+    if (profile := run.manifest["profile"]) not in settings.profiles:
+        return ""
+    usual = settings.parameters[run.stage] | profiles.profile_values(settings, profile)[run.stage]
+    words = ["python", "-m", "cifake_lib.pipeline", "--profile", profile, "--only", run.stage]
+    words += ["--run-id", run.run_id]
+    for name, value in made.items():
+        if name in set(usual) - {"run_id", "profile", "initial_weights"} and value != usual[name]:
+            words += ["-p", f"{run.stage}.{name}={value}"]
+    return shlex.join(words)
+
+
+def _again(run: Run) -> list:
+    if not (command := retrain_command(run)):
+        return []
+    teacher = run.manifest["parameters"].get("teacher")
+    return [
+        f"```\n{command}\n```",
+        f"Train its teacher, `{teacher}`, first." if teacher else "",
+    ]
 
 
 def listed(values: Mapping) -> str:
@@ -124,8 +158,8 @@ def _training(run: Run) -> list:
     rows = [
         [name.replace("_", " "), _shown(settings[name])]
         for name in _SETTINGS
-        # The settings of a first phase that did not take place say nothing.
-        if name in settings and ("head" in lengths or not name.startswith("head_"))
+        # The settings of a phase that did not take place say nothing.
+        if name in settings and name.split("_")[0] not in {"head", "restart"} - {*lengths.index}
     ]
     kept = history.loc[history["val_log_loss"].idxmin(), "epoch"]
     phases = ", ".join(f"{name} {length}" for name, length in lengths.items())

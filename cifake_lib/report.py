@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 from PIL import Image
+from scipy.stats import binomtest
 
 from cifake_lib import cards, corruptions, paths, plots, plots_robustness, robustness, runs
+from cifake_lib.cards_training import retrain_command
 
+PUBLISHED = "published.csv"  # what others report on CIFAKE, each row with its source
 _SECTION = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
@@ -59,7 +62,8 @@ def results_section() -> str:
     )
     figure = f"![Accuracy of each model, clean and corrupted]({_shown(figure_file())})"
     table = "\n".join(rows)
-    return "\n\n".join([intro, table, figure, _hardware_table(found, metrics)]) + "\n"
+    parts = [intro, table, figure, *_published(metrics, names), *_hardware(found, metrics)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _over_seeds(seeds: pd.DataFrame, key: str, found: dict[str, runs.Run]) -> str:
@@ -113,7 +117,38 @@ def figure_is_current() -> bool:
         return picture.info.get("Source") == _figure_source()
 
 
-def _hardware_table(found: dict[str, runs.Run], metrics: dict) -> str:
+def _published(metrics: dict, names: dict[str, str]) -> list[str]:
+    """Put our models among published results, by accuracy."""
+    rows = []
+    for known in pd.read_csv(paths.released_dir() / PUBLISHED).itertuples():
+        interval = ""
+        if known.test_images > 0:
+            right = round(known.accuracy * known.test_images)
+            found = binomtest(right, int(known.test_images)).proportion_ci(method="wilson")
+            interval = f" ({found.low:.4f}–{found.high:.4f})"
+        source = f"[{known.evidence}]({known.source})"
+        size = f"{known.parameters_million:.2f} M" if known.parameters_million > 0 else "–"
+        auc = f"{known.roc_auc:.4f}" if known.roc_auc > 0 else "–"
+        cells = [known.model, size, f"{known.accuracy:.4f}{interval}", auc, source]
+        rows.append((known.accuracy, cells))
+    for key, name in names.items():
+        model = metrics["models"][key]
+        low, high = model["intervals"]["accuracy"]
+        accuracy = f"{model['accuracy']:.4f} ({low:.4f}–{high:.4f})"
+        cells = [name, f"{model['parameters'] / 1e6:.2f} M", accuracy, f"{model['roc_auc']:.4f}"]
+        rows.append((model["accuracy"], [f"**{cell}**" for cell in [*cells, "here"]]))
+    ordered = [cells for _, cells in sorted(rows, key=lambda row: -row[0])]
+    intro = (
+        "What others report on CIFAKE. They measured on its official 20,000 test images unless "
+        "the name says otherwise, we on images held out of its training folder, so a difference "
+        "inside the intervals is no difference; “stated” is a figure without its result file."
+    )
+    head = ["| model | parameters | accuracy (95 %) | ROC AUC | source |"]
+    head += ["| --- | ---: | ---: | ---: | --- |"]
+    return [intro, "\n".join(head + [f"| {' | '.join(cells)} |" for cells in ordered])]
+
+
+def _hardware(found: dict[str, runs.Run], metrics: dict) -> list[str]:
     rows = [
         "| hardware | model | epochs | training time | images/s, training | images/s, verdicts |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
@@ -128,7 +163,9 @@ def _hardware_table(found: dict[str, runs.Run], metrics: dict) -> str:
             f"| {training['seconds']:.0f} s | {training['images_per_second']:,.0f} "
             f"| {measured['images_per_second_batch_256']:,.0f} |"
         )
-    return "\n".join(rows)
+    commands = filter(None, map(retrain_command, found.values()))
+    intro = "To train one of them again, for about the time in the table:"
+    return ["\n".join(rows), intro, "\n".join(["```", *commands, "```"])]
 
 
 def updated_readme(text: str) -> str:

@@ -2,13 +2,23 @@
 
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cifake_lib import cards, cards_training, comparison, corruptions, evaluation, paths, runs
+from cifake_lib import (
+    cards,
+    cards_training,
+    comparison,
+    corruptions,
+    evaluation,
+    paths,
+    profiles,
+    runs,
+)
 from cifake_lib.data import OBJECT_CLASSES
 from cifake_lib.releases import release
 from cifake_lib.splits import SPLITS
@@ -116,7 +126,13 @@ def index():
     run.write_csv("split.csv.gz", rows)
     means = {"REAL": [125.31, 120.0, 110.0], "FAKE": [115.0, 113.0, 95.5]}
     metrics = {"images": 12, "skipped": 5, "crossing": 0}
-    run.write_json("metrics.json", {**metrics, "channel_means": means})
+    near = {"REAL": 4, "FAKE": 5, "both classes": 6, "across splits": 7}
+    reached = {"accuracy": 0.6123, "accuracy_low": 0.5, "accuracy_high": 0.7, "roc_auc": 0.65}
+    audit = {
+        "copies": {"near pairs": near},
+        "shortcuts": {"colour": {"features": 12, **reached}},
+    }
+    run.write_json("metrics.json", {**metrics, "channel_means": means, **audit})
     return run.finish(data=FACTS, metrics=metrics)
 
 
@@ -323,6 +339,38 @@ def test_the_initial_weights_are_named(source, notes, expected):
     assert f"ResNet-50 started from {expected}" in cards.model_card("resnet50")
 
 
+@pytest.mark.parametrize(("phase", "shown"), [("restart", True), ("fine_tune", False)])
+def test_settings_of_a_phase_are_shown_where_it_took_place(phase, shown):
+    lengths = {"restart_epochs": 4321, "head_epochs": 8765}
+    run = runs.find_run("resnet50", released=True)
+    change_manifest(run, parameters={**run.manifest["parameters"], **lengths})
+    history = run.read_csv("history.csv").assign(phase=["fine_tune", "fine_tune", phase])
+    rewrite("resnet50", "history.csv", lambda _: history)
+    card = cards.model_card("resnet50")
+    assert ("4321" in card) == shown
+    assert "8765" not in card
+
+
+def test_the_card_gives_the_command_that_trains_the_model_again():
+    run = runs.find_run("tuned_cnn", released=True)
+    assert cards_training.retrain_command(run) == ""  # made without a profile
+    assert "Train it again" not in cards.model_card("tuned_cnn")
+    usual = {"data_dir": "cifake-train", "tuner": "bayesian", "search_trials": 32}
+    own = {"run_id": "seed-7", "profile": "full", "seed": 7, "augmentation": ["shift"]}
+    taught = {"teacher": "resnet50/r", "teacher_weight": 0.5, "initial_weights": "a.weights.h5"}
+    run = change_manifest(run, profile="full", parameters={**usual, **own, **taught})
+    card = cards.model_card("tuned_cnn")
+    (line,) = re.findall(r"```\n(.*)\n```", card)
+    command = shlex.split(line)
+    assert command[:2] == ["python", "-m"]
+    options = command[3:]
+    assert options[:6] == ["--profile", "full", "--only", "tuned_cnn", "--run-id", "tuned_cnn-7"]
+    settings = profiles.read_settings()
+    given = profiles.override_values(settings, options[7::2], selected=["tuned_cnn"])["tuned_cnn"]
+    assert given == {"seed": 7, "augmentation": ["shift"], "teacher": "resnet50/r"}
+    assert "Train its teacher, `resnet50/r`, first." in card
+
+
 def test_the_data_card_counts_the_images_of_the_split():
     card = cards.data_card()
     assert "12 images, used at 48 × 48 pixels. 5 files" in card
@@ -330,6 +378,8 @@ def test_the_data_card_counts_the_images_of_the_split():
     assert cells(card, "kind of object")[1:] == ["REAL", "FAKE"]
     assert cells(card, "cat")[1:] == ["3", "4"]
     assert "Exact copies: 0 of REAL, 1 of FAKE" in card
+    assert "4 of REAL, 5 of FAKE, 6 of both classes; 7 of them lie in two splits" in card
+    assert cells(card, "colour") == ["colour", "12", "0.612 (0.500–0.700)", "0.650"]
     assert cells(card, "REAL") == ["REAL", "125.3", "120.0", "110.0"]
     assert "differ most in blue, by 14.5" in card
     assert FACTS["split_hash"] in card and "10% of the buckets are for test" in card

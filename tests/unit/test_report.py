@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
 
 from cifake_lib import cards, data, paths, report, runs
@@ -40,6 +41,26 @@ def test_every_model_and_its_hardware_is_listed():
     conditions = evaluation.read_csv("robustness.csv")
     own = conditions[(conditions["model"] == "ensemble") & (conditions["corruption"] != "clean")]
     assert f"{own['accuracy'].mean():.1%}, {own['accuracy'].min():.1%} |" in section
+
+
+def test_published_results_stand_among_ours_with_intervals_and_sources():
+    section = report.results_section()
+    published = pd.read_csv(paths.released_dir() / report.PUBLISHED)
+    assert published["source"].str.startswith("https://").all()
+    rows = [line for line in section.splitlines() if "](https://" in line or "| **here** |" in line]
+    assert len(rows) == len(published) + len(runs.MODEL_STAGES) + 1
+    accuracies = [float(re.search(r"\| \**(0\.\d{4})", row)[1]) for row in rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    # Wilson's interval of 19,556 right of 20,000.
+    (row,) = [row for row in rows if row.startswith("| ResNet-18 |")]
+    assert "| 0.9778 (0.9757–0.9798) |" in row
+
+
+def test_each_model_has_its_command():
+    section = report.results_section()
+    for stage in runs.MODEL_STAGES:
+        run_id = runs.find_run(stage, released=True).run_id
+        assert f"--only {stage} --run-id {run_id}" in section
 
 
 def test_the_figure_of_another_evaluation_is_noticed(monkeypatch, tmp_path):
