@@ -3,7 +3,6 @@
 A section is a list of parts: a paragraph, a list of lines, or a table.
 """
 
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -11,10 +10,9 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from cifake_lib import corruptions, plots, profiles
+from cifake_lib.provenance import WATTS_PER_CORE, training_energy_wh
 from cifake_lib.runs import Run
 from cifake_lib.summary import table
-
-WATTS_PER_CORE = 10.0  # assumed for the energy estimate: a server core with its share of memory
 
 _SETTINGS = (
     *("optimizer", "learning_rate", "sgd_learning_rate", "head_learning_rate"),
@@ -85,24 +83,17 @@ def hardware(run: Run) -> str:
 def energy(found: Mapping[str, Run]) -> str:
     """Say what energy the training of models took together, and how that is known.
 
-    On processors it is estimated: `WATTS_PER_CORE` × cores × seconds. For a GPU no estimate is
-    made; there it is known if the manifest's `training` has `energy_wh`.
+    See `provenance.training_energy_wh`.
     """
-    known, recorded = [], True
-    for run in found.values():
-        training = run.manifest["training"]
-        cores = re.search(r"× (\d+)$", run.manifest["processor"])
-        if "energy_wh" in training:
-            known.append(training["energy_wh"])
-        elif training["device"] == "CPU" and cores:
-            known.append(WATTS_PER_CORE * int(cores[1]) * training["seconds"] / 3600)
-            recorded = False
-        else:
+    known = {stage: training_energy_wh(run.manifest) for stage, run in found.items()}
+    for stage, run in found.items():
+        if known[stage] is None:
             return f"Energy: no estimate is made for training on {hardware(run)}."
-    if recorded:
-        return f"Energy of the training: {sum(known):,.2f} Wh, as the run recorded it."
+    total = f"{sum(known.values()):,.2f} Wh"
+    if all("energy_wh" in run.manifest["training"] for run in found.values()):
+        return f"Energy of the training: {total}, as the run recorded it."
     return (
-        f"Energy of the training: about {sum(known):,.2f} Wh. This is an estimate, not a "
+        f"Energy of the training: about {total}. This is an estimate, not a "
         f"measurement: it assumes {WATTS_PER_CORE:g} W for each core of the processor, its share "
         "of memory included, all of them busy for as long as training took."
     )

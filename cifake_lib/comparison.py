@@ -7,9 +7,10 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from cifake_lib import calibration, evaluation, plots, results, robustness, runs
+from cifake_lib import calibration, evaluation, plots, provenance, results, robustness, runs
 from cifake_lib.corruptions import CONDITIONS
 from cifake_lib.data import CLASS_NAMES, Dataset
+from cifake_lib.selective import ConformalSets
 
 SCORED = (
     *("stage", "run_id", "seed", "corruption_share", "f1", "accuracy", "roc_auc", "ece"),
@@ -94,8 +95,8 @@ def predict(
 
     Returns:
         Function of uint8 images `(images, height, width, 3)` and row numbers (None for all) that
-        returns one row per image: `<stage>_logit` and `<stage>_p_fake` of each model, and
-        `ensemble_p_fake`.
+        returns one row per image: `<key>_logit`, before the temperature, and `<key>_p_fake` of each
+        model and of the ensemble.
     """
     models = {stage: runs.load_model(run) for stage, run in found.items()}
 
@@ -108,6 +109,7 @@ def predict(
             columns[f"{stage}_logit"] = logits
             columns[f"{stage}_p_fake"] = calibration.probability(scaled[-1])
         together = calibration.ensemble_logit(np.stack(scaled))
+        columns["ensemble_logit"] = together
         columns["ensemble_p_fake"] = calibration.probability(together, ensemble["temperature"])
         return pd.DataFrame(columns)
 
@@ -147,8 +149,9 @@ def compare(
 
     Returns:
         Stage, and `ensemble` → the scores of `evaluation.evaluate_models`, with `operating_points`
-        (see `evaluation.at_operating_points`), `parameters`, `weights_bytes`, `training_seconds`
-        and `images_per_second_batch_1` and `_256`; a model's also with `run_id` and `display_name`.
+        (see `evaluation.at_operating_points`), `parameters`, `weights_bytes`, `training_seconds`,
+        `training_energy_wh` (see `provenance`; left out where it is not known), and
+        `images_per_second_batch_1` and `_256`; a model's also with `run_id` and `display_name`.
         The ensemble costs what its members cost together.
     """
     y_true = predictions["label"].to_numpy()
@@ -163,7 +166,7 @@ def compare(
         metrics[key]["operating_points"] = evaluation.at_operating_points(
             y_true, predictions[f"{key}_p_fake"].to_numpy(), points
         )
-    added = ("parameters", "weights_bytes", "training_seconds")
+    added = ("parameters", "weights_bytes", "training_seconds", "training_energy_wh")
     for stage, run in found.items():
         model, facts = runs.load_model(run), run.manifest["model"]
         metrics[stage] |= {
@@ -173,11 +176,17 @@ def compare(
             "weights_bytes": facts["weights_bytes"],
             "training_seconds": run.manifest["training"]["seconds"],
         }
+        if (energy := provenance.training_energy_wh(run.manifest)) is not None:
+            metrics[stage]["training_energy_wh"] = energy
         for batch_size in (1, 256):
             metrics[stage][f"images_per_second_batch_{batch_size}"] = results.images_per_second(
                 model, image_size=facts["input_size"], batch_size=batch_size
             )
-    together = {name: sum(metrics[stage][name] for stage in found) for name in added}
+    together = {
+        name: sum(metrics[stage][name] for stage in found)
+        for name in added
+        if all(name in metrics[stage] for stage in found)
+    }
     for batch_size in (1, 256):
         name = f"images_per_second_batch_{batch_size}"
         together[name] = 1 / math.fsum(1 / metrics[stage][name] for stage in found)
@@ -192,6 +201,7 @@ def measure_robustness(
     y_true: np.ndarray,
     *,
     conditions: Sequence[tuple[str, int]] = CONDITIONS,
+    sets: Mapping[str, ConformalSets] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Measure models and their ensemble on corrupted images; see `robustness.robustness_table`."""
@@ -202,7 +212,9 @@ def measure_robustness(
         table = predict_all(corrupted)
         return {key: table[f"{key}_p_fake"].to_numpy() for key in keys}
 
-    return robustness.robustness_table(p_fake, images, y_true, conditions=conditions, seed=seed)
+    return robustness.robustness_table(
+        p_fake, images, y_true, conditions=conditions, sets=sets, seed=seed
+    )
 
 
 def score_runs(

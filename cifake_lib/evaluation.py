@@ -29,7 +29,7 @@ COMPARISON_COLUMNS = (
     *("precision_fake", "recall_fake", "f1_fake"),
     *("precision_real", "recall_real", "f1_real"),
     *("log_loss", "brier", "ece"),
-    *("training_seconds", "parameters", "weights_bytes"),
+    *("training_seconds", "training_energy_wh", "parameters", "weights_bytes"),
     *("images_per_second_batch_1", "images_per_second_batch_256"),
 )
 
@@ -237,12 +237,40 @@ def evaluate_models(
     return metrics
 
 
+def calibration_table(
+    y_true: np.ndarray, logits: Mapping[str, np.ndarray], temperatures: Mapping[str, float]
+) -> pd.DataFrame:
+    """Measure what the temperature does to a model's probabilities.
+
+    Args:
+        y_true: int array, shape (N,), 0 = REAL, 1 = FAKE, both present.
+        logits: model key → float array, shape (N,), before the temperature.
+        temperatures: model key → temperature from validation.
+
+    Returns:
+        DataFrame, index `model`: `temperature`, and `ece`, `brier` and `log_loss` with the suffixes
+        `_before` and `_after`.
+    """
+    rows = {}
+    for key, values in logits.items():
+        rows[key] = {"temperature": temperatures[key]}
+        states = {"before": 1.0, "after": temperatures[key]}
+        measured = {
+            state: scores(y_true, probability(values, temperature))
+            for state, temperature in states.items()
+        }
+        for name in ("ece", "brier", "log_loss"):
+            rows[key] |= {f"{name}_{state}": measured[state][name] for state in states}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+
+
 def comparison_table(metrics: Mapping[str, Mapping]) -> pd.DataFrame:
     """Put models side by side, with FAKE and with REAL as the positive class.
 
     Args:
         metrics: model key → dict as `evaluate_models` returns it, perhaps with `training_seconds`,
-            `parameters`, `weights_bytes` and `images_per_second_batch_1` and `_256`.
+            `training_energy_wh`, `parameters`, `weights_bytes`, `images_per_second_batch_1` and
+            `_256`.
 
     Returns:
         DataFrame with one row a model (index `model`: its key) and the columns of

@@ -288,7 +288,8 @@ def cost_against_quality(comparison: pd.DataFrame, *, metric: str = "f1") -> Fig
 
     Args:
         comparison: as `evaluation.comparison_table` returns it, with at least one of
-            `training_seconds`, `parameters`, `images_per_second_batch_256`.
+            `training_seconds`, `training_energy_wh`, `parameters`, `weights_bytes`,
+            `images_per_second_batch_1` and `_256`.
         metric: column on the vertical axis; its 95 % interval is drawn where it is known.
 
     Returns:
@@ -296,13 +297,20 @@ def cost_against_quality(comparison: pd.DataFrame, *, metric: str = "f1") -> Fig
     """
     costs = {
         "training_seconds": (1 / 60, "Training time (minutes)"),
+        "training_energy_wh": (1, "Energy of training (Wh)"),
         "parameters": (1e-6, "Parameters (millions)"),
-        "images_per_second_batch_256": (1, "Speed (images/s, batch 256)"),
+        "weights_bytes": (1e-6, "Size (MB)"),
+        "images_per_second_batch_1": (1, "Speed, one by one (images/s)"),
+        "images_per_second_batch_256": (1, "Speed, 256 at once (images/s)"),
     }
     costs = {name: cost for name, cost in costs.items() if name in comparison}
-    figure = new_figure(9, 3.2)
-    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False).ravel()
-    for panel, (name, (factor, label)) in zip(panels, costs.items(), strict=True):
+    rows = -(-len(costs) // 3)
+    figure = new_figure(9, 0.8 + 2.4 * rows)
+    panels = figure.subplots(rows, min(3, len(costs)), sharey=True, squeeze=False).ravel()
+    for panel in panels[len(costs) :]:
+        panel.remove()
+    for index, (name, (factor, label)) in enumerate(costs.items()):
+        panel = panels[index]
         known = comparison.dropna(subset=[name])
         for key, colour in colours(list(known.index)).items():
             x, y = known.loc[key, name] * factor, known.loc[key, metric]
@@ -322,7 +330,7 @@ def cost_against_quality(comparison: pd.DataFrame, *, metric: str = "f1") -> Fig
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.margins(x=0.15)
-        label_axes(panel, x=label, y=display_name(metric) if panel is panels[0] else "")
+        label_axes(panel, x=label, y="" if index % 3 else display_name(metric))
     figure.suptitle("Cost against quality", fontsize=12)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)

@@ -3,12 +3,15 @@
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from cifake_lib import paths
 
+WATTS_PER_CORE = 10.0  # assumed for the energy estimate: a server core with its share of memory
 _PACKAGES = ("cifake-suite", "tensorflow", "jax", "keras", "keras-tuner", "numpy", "pillow")
 
 
@@ -41,6 +44,21 @@ def environment() -> dict:
         facts["backend"] = keras.config.backend()
         facts["precision"] = keras.mixed_precision.dtype_policy().name
     return facts
+
+
+def training_energy_wh(manifest: Mapping) -> float | None:
+    """Return the energy that a run's training took, in Wh.
+
+    What the run recorded as `energy_wh`; else on processors an estimate, `WATTS_PER_CORE` × cores ×
+    seconds; else, for a GPU, None: there is nothing to estimate it from.
+    """
+    training = manifest["training"]
+    cores = re.search(r"× (\d+)$", manifest["processor"])
+    if "energy_wh" in training:
+        return training["energy_wh"]
+    if training["device"] == "CPU" and cores:
+        return WATTS_PER_CORE * int(cores[1]) * training["seconds"] / 3600
+    return None
 
 
 def _processor() -> str:

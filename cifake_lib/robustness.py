@@ -8,6 +8,7 @@ import pandas as pd
 from cifake_lib.corruptions import CORRUPTIONS, DELIVERIES, corrupt_batch, deliver_batch
 from cifake_lib.evaluation import scores
 from cifake_lib.intervals import bootstrap_interval
+from cifake_lib.selective import ConformalSets, set_coverage
 
 
 def robustness_table(
@@ -16,6 +17,7 @@ def robustness_table(
     y_true: np.ndarray,
     *,
     conditions: Sequence[tuple[str, int]],
+    sets: Mapping[str, ConformalSets] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Measure models on corrupted images.
@@ -29,13 +31,15 @@ def robustness_table(
         images: uint8 array, shape (N, S, S, 3).
         y_true: int array, shape (N,), 0 = REAL, 1 = FAKE, both present.
         conditions: pairs of a name in `CORRUPTIONS` and a severity from 1 to 5.
+        sets: model key → conformal sets, fitted on clean images, whose promise is to be tested.
         seed: of the corruptions and the intervals.
 
     Returns:
         DataFrame with one row a model and condition: `model`, `corruption`, `severity`, `level`
         (in the unit of the corruption), `accuracy` with its 95 % interval `accuracy_low` to
-        `accuracy_high`, `true_positive_rate`, `true_negative_rate`, `roc_auc`. The first rows are
-        the untouched images: corruption "clean", severity 0.
+        `accuracy_high`, `true_positive_rate`, `true_negative_rate`, `roc_auc`; with `sets` also
+        `coverage`, `coverage_real`, `coverage_fake` and `single`, see `selective.set_coverage`. The
+        first rows are the untouched images: corruption "clean", severity 0.
     """
     rows = []
     for name, severity in [("clean", 0), *conditions]:
@@ -59,6 +63,8 @@ def robustness_table(
                     "roc_auc": measured["roc_auc"],
                 }
             )
+            if sets:
+                rows[-1] |= set_coverage(y_true, sets[key].predict(y_score))
     return pd.DataFrame(rows)
 
 

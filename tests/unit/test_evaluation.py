@@ -10,6 +10,7 @@ from sklearn import metrics
 from cifake_lib.calibration import expected_calibration_error
 from cifake_lib.evaluation import (
     at_operating_points,
+    calibration_table,
     comparison_table,
     curve_points,
     evaluate_models,
@@ -312,3 +313,16 @@ def test_comparison_table_has_both_conventions_and_what_models_cost(evaluated):
 def test_comparison_table_orders_its_columns_whichever_model_has_them():
     table = comparison_table({"a": {"brier": 0.1}, "b": {"accuracy": 0.9, "brier": 0.2}})
     assert list(table.columns) == ["accuracy", "brier"]
+
+
+def test_calibration_before_and_after_the_temperature():
+    rng = np.random.default_rng(0)
+    honest = rng.normal(scale=2, size=4000)
+    y_true = (rng.random(4000) < expit(honest)).astype(int)
+    table = calibration_table(y_true, {"loud": 3 * honest}, {"loud": 3.0})
+    row = table.loc["loud"]
+    assert row["temperature"] == 3
+    for state, scored in (("before", 3 * honest), ("after", honest)):
+        assert row[f"log_loss_{state}"] == pytest.approx(metrics.log_loss(y_true, expit(scored)))
+        assert row[f"brier_{state}"] == pytest.approx(np.mean((expit(scored) - y_true) ** 2))
+    assert row["ece_after"] < 0.03 < row["ece_before"]

@@ -180,11 +180,24 @@ def test_cost_leaves_out_models_without_one(evaluated):
     assert labels == [
         "Training time (minutes)",
         "Parameters (millions)",
-        "Speed (images/s, batch 256)",
+        "Speed, 256 at once (images/s)",
     ]
     points = {line.get_label(): line.get_xydata()[0] for line in figure.axes[0].lines}
     assert list(points) == ["Baseline CNN", "Tuned CNN", "ResNet-50"]
     assert points["Tuned CNN"].tolist() == [10, evaluated[2]["tuned_cnn"]["f1"]]
+
+
+def test_cost_has_a_panel_for_each_cost(evaluated):
+    costs = ["training_energy_wh", "weights_bytes", "images_per_second_batch_1"]
+    table = comparison_table(evaluated[2]).assign(**dict.fromkeys(costs, 2e6))
+    figure = plots.cost_against_quality(table)
+    assert [panel.get_xlabel() for panel in figure.axes] == [
+        *("Training time (minutes)", "Energy of training (Wh)", "Parameters (millions)"),
+        *("Size (MB)", "Speed, one by one (images/s)", "Speed, 256 at once (images/s)"),
+    ]
+    named = [panel.get_ylabel() == "F1 (mean of classes)" for panel in figure.axes]
+    assert named == [True, False, False] * 2
+    assert figure.axes[3].lines[0].get_xdata()[0] == 2
 
 
 def test_robustness_has_a_panel_for_each_corruption():

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from scipy.special import expit
 
 from cifake_lib import corruptions
 from cifake_lib.robustness import delivery_table, robustness_summary, robustness_table
+from cifake_lib.selective import ConformalSets
 
 
 def test_robustness_table_measures_each_model_under_each_condition():
@@ -90,3 +92,23 @@ def test_deliveries_count_verdicts_that_flip():
     assert thumbnail["flipped"] == (thumbnail["fake_flipped"] + 0) / 2
     assert thumbnail["accuracy"] == 1 - thumbnail["flipped"]
     assert table.loc["blind", "flipped"].eq(0).all()
+
+
+def test_conformal_sets_are_tested_under_corruption():
+    y_true = np.tile([0, 1], 40)
+    images = np.zeros((80, 16, 16, 3), np.uint8)
+    images[y_true == 1] = 200
+    sets = {"m": ConformalSets(level=0.9, real=0.2, fake=0.7)}
+
+    def predict(batch):
+        return {"m": batch.mean(axis=(1, 2, 3)) / 255}  # FAKE .78; halved .39, .00 stays
+
+    table = robustness_table(
+        predict, images, y_true, conditions=[("brightness", 5)], sets=sets, seed=3
+    ).set_index("corruption")
+    assert table.loc["clean", ["coverage", "coverage_fake", "single"]].tolist() == [1, 1, 1]
+    # A brighter FAKE keeps its set; a darker one is taken for REAL, neither of the two fitting.
+    darker = 1 - table.loc["brightness", "coverage_fake"]
+    assert 0.2 < darker < 0.8
+    assert table.loc["brightness", "coverage_real"] == 1
+    assert table.loc["brightness", "coverage"] == pytest.approx(1 - darker / 2)

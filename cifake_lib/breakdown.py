@@ -1,0 +1,132 @@
+"""Where models are right: by kind of object, with and without copies, and in agreement."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+from sklearn.metrics import cohen_kappa_score
+
+from cifake_lib import audit, evaluation
+from cifake_lib.data import Dataset
+from cifake_lib.intervals import bootstrap_interval
+
+
+def by_object_class(
+    object_class: Sequence[str], y_true: np.ndarray, calls: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """Count right answers for each kind of object.
+
+    Args:
+        object_class: Name of what each image shows, N of them; images without a name are left out.
+        y_true: int array, shape (N,), 0 = REAL, 1 = FAKE.
+        calls: Model key → bool array (N,), called FAKE.
+
+    Returns:
+        One row per kind and model: `object_class`, `model`, `images`, and `accuracy` with its 95 %
+        Wilson interval `accuracy_low` to `accuracy_high` (Brown et al. 2001).
+    """
+    object_class, y_true = np.asarray(object_class), np.asarray(y_true)
+    rows = []
+    for name in sorted(set(object_class) - {""}):
+        chosen = object_class == name
+        for key, called in calls.items():
+            right = int((called[chosen] == y_true[chosen]).sum())
+            interval = binomtest(right, int(chosen.sum())).proportion_ci(method="wilson")
+            rows.append(
+                {
+                    "object_class": name,
+                    "model": key,
+                    "images": int(chosen.sum()),
+                    "accuracy": right / chosen.sum(),
+                    "accuracy_low": interval.low,
+                    "accuracy_high": interval.high,
+                }
+            )
+    columns = ["object_class", "model", "images", "accuracy", "accuracy_low", "accuracy_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def agreement(calls: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Compare the answers of models with each other (Cohen 1960).
+
+    Args:
+        calls: Model key → bool array (N,), called FAKE.
+
+    Returns:
+        Square table of Cohen's kappa: 1 where two models always say the same, 0 where they agree as
+        often as two that guess with the same shares of FAKE.
+    """
+    table = {
+        first: {
+            second: 1.0 if first == second else cohen_kappa_score(calls[first], calls[second])
+            for second in calls
+        }
+        for first in calls
+    }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
+
+
+def missed_by_all(y_true: np.ndarray, calls: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return which images every model gets wrong, bool `(N,)`."""
+    wrong = [np.asarray(called) != np.asarray(y_true) for called in calls.values()]
+    return np.logical_and.reduce(wrong)
+
+
+def copied_from_training(
+    dataset: Dataset, images: np.ndarray, *, max_distance: int = 4
+) -> pd.DataFrame:
+    """Find the test images that have a copy among the training images.
+
+    Args:
+        dataset: An indexed data set.
+        images: Of the whole data set, row for row, uint8 `(images, S, S, 3)`.
+        max_distance: Bits of the perceptual hash in which near copies may differ, see
+            `audit.near_copies`.
+
+    Returns:
+        One row per test image, in its order: bool columns `exact` (a training image has the same
+        content) and `near` (one looks alike, exact copies included).
+    """
+    table = dataset.table
+    train, test = (dataset.rows(name).to_numpy() for name in ("train", "test"))
+    exact = table["content_hash"].isin(table.loc[train, "content_hash"]).to_numpy()[test]
+    # Training and test images are all that can make a pair that counts.
+    rows = np.flatnonzero(train | test)
+    pairs = audit.near_copies(audit.perceptual_hashes(images[rows]), max_distance=max_distance)
+    first, second = rows[pairs["first"]], rows[pairs["second"]]
+    near = np.zeros(len(table), bool)
+    for one, other in ((first, second), (second, first)):
+        near[one[test[one] & train[other]]] = True
+    return pd.DataFrame({"exact": exact, "near": near[test] | exact})
+
+
+def without_copies(
+    y_true: np.ndarray, scores: Mapping[str, np.ndarray], copied: pd.DataFrame, *, seed: int = 0
+) -> pd.DataFrame:
+    """Measure models with and without the test images that have a copy in training.
+
+    Args:
+        y_true: int array, shape (N,), 0 = REAL, 1 = FAKE.
+        scores: Model key → p_fake (N,).
+        copied: As `copied_from_training` returns it, N rows.
+        seed: Of the intervals.
+
+    Returns:
+        One row per model and choice of images (`all`, `no exact copies`, `no near copies`):
+        `images`, and `f1` (mean of both classes) with its 95 % interval `f1_low` to `f1_high`.
+    """
+    choices = {
+        "all": np.ones(len(y_true), bool),
+        "no exact copies": ~copied["exact"].to_numpy(),
+        "no near copies": ~copied["near"].to_numpy(),
+    }
+    rows = []
+    for key, y_score in scores.items():
+        for name, chosen in choices.items():
+            given = y_true[chosen], y_score[chosen]
+            low, high = bootstrap_interval(*given, "f1", seed=seed)
+            f1 = evaluation.scores(*given)["f1"]
+            rows.append([key, name, int(chosen.sum()), f1, low, high])
+    columns = ["model", "test images", "images", "f1", "f1_low", "f1_high"]
+    return pd.DataFrame(rows, columns=columns)
