@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
 from cifake_lib import audit, evaluation
 from cifake_lib.data import Dataset
-from cifake_lib.intervals import bootstrap_interval
+from cifake_lib.intervals import bootstrap_interval, share_interval
 
 
 def by_object_class(
@@ -32,15 +31,15 @@ def by_object_class(
         chosen = object_class == name
         for key, called in calls.items():
             right = int((called[chosen] == y_true[chosen]).sum())
-            interval = binomtest(right, int(chosen.sum())).proportion_ci(method="wilson")
+            low, high = share_interval(right, chosen.sum())
             rows.append(
                 {
                     "object_class": name,
                     "model": key,
                     "images": int(chosen.sum()),
                     "accuracy": right / chosen.sum(),
-                    "accuracy_low": interval.low,
-                    "accuracy_high": interval.high,
+                    "accuracy_low": low,
+                    "accuracy_high": high,
                 }
             )
     columns = ["object_class", "model", "images", "accuracy", "accuracy_low", "accuracy_high"]

@@ -1,140 +1,21 @@
-"""Models side by side on the test split: predictions, the ensemble, scores, robustness, cost."""
+"""Models side by side on the test split: scores, robustness, cost."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from cifake_lib import calibration, evaluation, plots, provenance, results, robustness, runs
+from cifake_lib import evaluation, provenance, results, robustness, runs
 from cifake_lib.corruptions import CONDITIONS
 from cifake_lib.data import CLASS_NAMES, Dataset
+from cifake_lib.scoring import fit_ensemble, predict, scorer
 from cifake_lib.selective import ConformalSets
 
 SCORED = (
     *("stage", "run_id", "seed", "corruption_share", "f1", "accuracy", "roc_auc", "ece"),
     *("robust_mean", "robust_worst"),
 )
-
-
-def fit_ensemble(found: Mapping[str, runs.Run]) -> dict:
-    """Fit temperature and operating points of the ensemble on the models' validation predictions.
-
-    Args:
-        found: Stage → run.
-
-    Returns:
-        `members`, the run id of each model; `temperature` of the mean of their calibrated logits;
-        `thresholds` by name, see `evaluation.operating_points`; `metrics` on validation.
-
-    Raises:
-        ValueError: The models were not validated on the same images.
-    """
-    table = _validation_logits(found)
-    y_true = table["label"].to_numpy()
-    logits = calibration.ensemble_logit(table[list(found)].to_numpy().T)
-    temperature = calibration.fit_temperature(y_true, logits)
-    p_fake = calibration.probability(logits, temperature)
-    return {
-        "members": {stage: run.run_id for stage, run in found.items()},
-        "temperature": temperature,
-        "thresholds": evaluation.operating_points(y_true, p_fake),
-        "metrics": evaluation.scores(y_true, p_fake),
-    }
-
-
-def _validation_logits(found: Mapping[str, runs.Run]) -> pd.DataFrame:
-    """Calibrated logits of each model on the validation images: `path`, `label`, each stage."""
-    tables = [
-        run.read_csv("validation_predictions.csv").assign(
-            **{stage: lambda table, run=run: table["logit"] / run.manifest["temperature"]}
-        )[["path", "label", stage]]
-        for stage, run in found.items()
-    ]
-    table = reduce(lambda left, right: left.merge(right, on=["path", "label"]), tables)
-    if any(len(table) != len(each) for each in tables):
-        raise ValueError(
-            "Expected models with the same validation images, received "
-            f"{ {stage: len(each) for stage, each in zip(found, tables, strict=True)} } images, "
-            f"{len(table)} of them in common: train all models with the same data_dir."
-        )
-    return table
-
-
-def validation_scores(found: Mapping[str, runs.Run], ensemble: Mapping) -> pd.DataFrame:
-    """Return what the models and their ensemble said of the validation images.
-
-    Args:
-        found: Stage → run.
-        ensemble: As `fit_ensemble` returns it.
-
-    Returns:
-        One row per validation image: `path`, `label`, `<stage>_p_fake` of each model and
-        `ensemble_p_fake`.
-    """
-    table = _validation_logits(found)
-    logits = table[list(found)].to_numpy().T
-    scored = {
-        f"{stage}_p_fake": calibration.probability(values)
-        for stage, values in zip(found, logits, strict=True)
-    }
-    together = calibration.ensemble_logit(logits)
-    scored["ensemble_p_fake"] = calibration.probability(together, ensemble["temperature"])
-    return table[["path", "label"]].assign(**scored)
-
-
-def predict(
-    found: Mapping[str, runs.Run], ensemble: Mapping
-) -> Callable[[np.ndarray, np.ndarray | None], pd.DataFrame]:
-    """Load models, and return a function that runs all of them over images.
-
-    Args:
-        found: Stage → run.
-        ensemble: As `fit_ensemble` returns it.
-
-    Returns:
-        Function of uint8 images `(images, height, width, 3)` and row numbers (None for all) that
-        returns one row per image: `<key>_logit`, before the temperature, and `<key>_p_fake` of each
-        model and of the ensemble.
-    """
-    models = {stage: runs.load_model(run) for stage, run in found.items()}
-
-    def predict_all(images, rows=None):
-        columns, scaled = {}, []
-        for stage, run in found.items():
-            name = plots.display_name(stage)
-            logits = results.predict_logits(models[stage], images, rows, name=name)
-            scaled.append(logits / run.manifest["temperature"])
-            columns[f"{stage}_logit"] = logits
-            columns[f"{stage}_p_fake"] = calibration.probability(scaled[-1])
-        together = calibration.ensemble_logit(np.stack(scaled))
-        columns["ensemble_logit"] = together
-        columns["ensemble_p_fake"] = calibration.probability(together, ensemble["temperature"])
-        return pd.DataFrame(columns)
-
-    return predict_all
-
-
-def predict_test_split(
-    found: Mapping[str, runs.Run], ensemble: Mapping, dataset: Dataset, images: np.ndarray
-) -> pd.DataFrame:
-    """Run models over the test split.
-
-    Args:
-        found: Stage → run, as `runs.find_run` returns it.
-        ensemble: As `fit_ensemble` returns it.
-        dataset: Its test split is used.
-        images: Of the whole data set, row for row.
-
-    Returns:
-        One row per test image: `path`, `content_hash`, `label`, `object_class`, `crosses_split`,
-        and the columns of `predict`.
-    """
-    rows = dataset.rows("test").to_numpy()
-    columns = ["path", "content_hash", "label", "object_class", "crosses_split"]
-    table = dataset.table.loc[rows, columns].reset_index(drop=True)
-    return table.join(predict(found, ensemble)(images, rows))
 
 
 def compare(
@@ -144,8 +25,8 @@ def compare(
 
     Args:
         found: Stage → run.
-        ensemble: As `fit_ensemble` returns it.
-        predictions: As `predict_test_split` returns them.
+        ensemble: As `scoring.fit_ensemble` returns it.
+        predictions: As `scoring.predict_test_split` returns them.
 
     Returns:
         Stage, and `ensemble` → the scores of `evaluation.evaluate_models`, with `operating_points`
@@ -205,15 +86,8 @@ def measure_robustness(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Measure models and their ensemble on corrupted images; see `robustness.robustness_table`."""
-    predict_all = predict(found, ensemble)
-    keys = [*found, "ensemble"]
-
-    def p_fake(corrupted):
-        table = predict_all(corrupted)
-        return {key: table[f"{key}_p_fake"].to_numpy() for key in keys}
-
     return robustness.robustness_table(
-        p_fake, images, y_true, conditions=conditions, sets=sets, seed=seed
+        scorer(found, ensemble), images, y_true, conditions=conditions, sets=sets, seed=seed
     )
 
 
@@ -302,10 +176,10 @@ def finish_comparison(
     Args:
         run: The run to finish.
         found: Stage → run of the models compared.
-        ensemble: As `fit_ensemble` returns it.
+        ensemble: As `scoring.fit_ensemble` returns it.
         dataset: What was evaluated on.
         images: Of the whole data set, row for row.
-        predictions: As `predict_test_split` returns them, perhaps without some of the rows.
+        predictions: As `scoring.predict_test_split` returns them, perhaps without some of the rows.
         metrics: As `compare` returns them.
         examples_per_class: Test images of each class that the dashboard offers.
 

@@ -6,6 +6,7 @@ forgets what it learned (randomised weights, Adebayo et al. 2018)? Needs TensorF
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -197,6 +198,39 @@ def randomisation_check(
         "rank_correlation": float(np.mean(correlations)) if correlations else float("nan"),
         "flat": 1 - len(correlations) / len(images),
     }
+
+
+EXPLAINERS: dict[str, Callable[[keras.Model, np.ndarray], np.ndarray]] = {
+    **{method: partial(grad_cam, method=method) for method in METHODS},
+    "occlusion": occlusion,
+}
+
+
+def compare_maps(
+    models: Mapping[str, keras.Model], images: np.ndarray, *, seed: int = 0
+) -> tuple[dict[tuple[str, str], pd.DataFrame], pd.DataFrame]:
+    """Put every explanation of every model to both tests.
+
+    Args:
+        models: Model key → model.
+        images: uint8 `(N, S, S, 3)`, RGB.
+        seed: Of the map without meaning and of the random weights.
+
+    Returns:
+        (model key, method) → the curves of `deletion_insertion`; and one row each: `model`,
+        `method`, the areas `deletion` and `insertion`, and `rank_correlation` and `flat` of
+        `randomisation_check`. The method `random` is a map of noise, for comparison.
+    """
+    curves, rows = {}, []
+    noise = np.random.default_rng(seed).random(images.shape[:3])
+    for key, model in models.items():
+        for method, explain in {**EXPLAINERS, "random": lambda *_: noise}.items():
+            curve = deletion_insertion(model, images, explain(model, images))
+            curves[key, method] = curve
+            rows.append({"model": key, "method": method, **curve_areas(curve)})
+            if method in EXPLAINERS:
+                rows[-1] |= randomisation_check(model, images, explain, seed=seed)
+    return curves, pd.DataFrame(rows)
 
 
 def _logits(model: keras.Model, images: np.ndarray) -> np.ndarray:

@@ -20,20 +20,10 @@ from cifake_lib.corruptions import corrupt_batch
 from cifake_lib.framework import keras
 
 COMPONENTS = 300  # directions that the first generator draws along
-_WORDS = [
-    "verdict",
-    "real",
-    "image",
-    "pixel",
-    "model",
-    "noise",
-    "light",
-    "camera",
-    "source",
-    "sample",
-    "proof",
-    "detail",
-]
+_WORDS = (
+    *("verdict", "real", "image", "pixel", "model", "noise"),
+    *("light", "camera", "source", "sample", "proof", "detail"),
+)
 
 
 def principal_components(photographs: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:

@@ -4,6 +4,7 @@ Source: Efron & Tibshirani 1993, "An introduction to the bootstrap"; percentile 
 """
 
 import numpy as np
+from scipy.stats import binomtest
 
 CONFUSION_METRICS = (
     "accuracy",
@@ -111,3 +112,17 @@ def bootstrap_interval(
         raise ValueError(f"expected a metric out of {known}, received {metric!r}")
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def share_interval(count: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927; see Brown et al. 2001).
+
+    Args:
+        count: How many did, at most `total`.
+        total: Of how many, at least 1.
+
+    Returns:
+        Lower and upper end, 0–1.
+    """
+    interval = binomtest(int(count), int(total)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)

@@ -11,12 +11,15 @@ from cifake_lib.corruptions import CORRUPTIONS
 from cifake_lib.plots import MARKERS, colours, display_name, label_axes, new_figure, open_axes
 
 
-def robustness_curves(table: pd.DataFrame, *, metric: str = "accuracy") -> Figure:
+def robustness_curves(
+    table: pd.DataFrame, *, metric: str = "accuracy", unseen: Sequence[str] = ()
+) -> Figure:
     """Draw a metric against the severity of every corruption.
 
     Args:
         table: as `evaluation.robustness_table` returns it.
         metric: a column of `table`: accuracy, true_positive_rate, true_negative_rate or roc_auc.
+        unseen: families of corruptions that training left out; marked with a star.
 
     Returns:
         Figure with one panel a corruption, one line a model; shaded: worse than guessing.
@@ -43,7 +46,8 @@ def robustness_curves(table: pd.DataFrame, *, metric: str = "accuracy") -> Figur
         panel.set_xticks([0, *levels.index], ["clean", *(f"{level:g}" for level in levels)])
         panel.tick_params(labelsize=8)
         panel.axhspan(-1, 0.5, color="0.92", zorder=0, label="Worse than guessing")
-        label_axes(panel, title=display_name(name), x=CORRUPTIONS[name].unit)
+        star = " *" if name in unseen else ""
+        label_axes(panel, title=display_name(name) + star, x=CORRUPTIONS[name].unit)
         panel.xaxis.label.set_size(8)
         panel.title.set_size(10)
     panels[0].set_ylim(min(0.4, table[metric].min() - 0.03), 1.01)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 from PIL import Image
-from scipy.stats import binomtest
 
 from cifake_lib import cards, corruptions, paths, plots, plots_robustness, robustness, runs
 from cifake_lib.cards_training import retrain_command
+from cifake_lib.intervals import share_interval
 
 PUBLISHED = "published.csv"  # what others report on CIFAKE, each row with its source
 _SECTION = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
@@ -124,8 +124,8 @@ def _published(metrics: dict, names: dict[str, str]) -> list[str]:
         interval = ""
         if known.test_images > 0:
             right = round(known.accuracy * known.test_images)
-            found = binomtest(right, int(known.test_images)).proportion_ci(method="wilson")
-            interval = f" ({found.low:.4f}–{found.high:.4f})"
+            low, high = share_interval(right, known.test_images)
+            interval = f" ({low:.4f}–{high:.4f})"
         source = f"[{known.evidence}]({known.source})"
         size = f"{known.parameters_million:.2f} M" if known.parameters_million > 0 else "–"
         auc = f"{known.roc_auc:.4f}" if known.roc_auc > 0 else "–"

@@ -19,7 +19,7 @@ import pandas as pd
 from cifake_lib import paths, provenance
 
 SCHEMA = 1
-STAGES = ("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation")
+STAGES = ("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation", "robustness")
 MODEL_STAGES = ("baseline_cnn", "tuned_cnn", "resnet50")
 WEIGHTS = "model.weights.h5"
 # Written around the run, not by it: excluded from the manifest's hashes and from releases.

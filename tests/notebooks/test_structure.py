@@ -53,8 +53,8 @@ def parameters(file):
     return values
 
 
-def test_there_are_five_numbered_notebooks_and_a_dashboard():
-    assert [file.name[:2] for file in NUMBERED] == ["01", "02", "03", "04", "05"]
+def test_there_are_six_numbered_notebooks_and_a_dashboard():
+    assert [file.name[:2] for file in NUMBERED] == ["01", "02", "03", "04", "05", "06"]
     assert NOTEBOOKS / "dashboard.ipynb" in FILES
 
 

@@ -14,6 +14,7 @@ from cifake_lib import (
     models,
     results,
     runs,
+    scoring,
 )
 from cifake_lib.framework import keras
 
@@ -67,7 +68,7 @@ def found(tmp_path_factory, dataset, images):
 
 @pytest.fixture(scope="module")
 def ensemble(found):
-    return comparison.fit_ensemble(found)
+    return scoring.fit_ensemble(found)
 
 
 def test_the_ensemble_is_fitted_on_validation_predictions(found, ensemble):
@@ -87,7 +88,7 @@ def test_the_ensemble_is_fitted_on_validation_predictions(found, ensemble):
 
 
 def test_validation_scores_are_those_the_runs_stored(found, ensemble):
-    scores = comparison.validation_scores(found, ensemble)
+    scores = scoring.validation_scores(found, ensemble)
     for stage, run in found.items():
         stored = run.read_csv("validation_predictions.csv")
         assert scores["path"].tolist() == stored["path"].tolist()
@@ -105,11 +106,11 @@ def test_models_with_other_validation_images_make_no_ensemble(found, monkeypatch
 
     monkeypatch.setattr(runs.Run, "read_csv", fewer)
     with pytest.raises(ValueError, match="same validation images.*40.*30"):
-        comparison.fit_ensemble(found)
+        scoring.fit_ensemble(found)
 
 
 def test_the_comparison_scores_the_test_images_and_adds_costs(found, ensemble, dataset, images):
-    predictions = comparison.predict_test_split(found, ensemble, dataset, images)
+    predictions = scoring.predict_test_split(found, ensemble, dataset, images)
     assert predictions["path"].tolist() == [f"{row:02d}.png" for row in range(56, 80)]
     assert predictions["crosses_split"].tolist() == [False] * 23 + [True]
     scaled = []

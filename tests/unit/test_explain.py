@@ -162,3 +162,16 @@ def test_model_that_averages_over_mirror_images_is_looked_into(small_cnn):
 def test_unknown_method_is_refused(small_cnn):
     with pytest.raises(ValueError, match="method out of .*received 'saliency'"):
         explain.grad_cam(small_cnn, noise_images(1), method="saliency")
+
+
+def test_every_explanation_of_every_model_is_put_to_both_tests(small_cnn):
+    images = noise_images(4)
+    curves, table = explain.compare_maps({"a": small_cnn, "b": small_cnn}, images)
+    methods = ["grad_cam", "grad_cam_plus_plus", "occlusion", "random"]
+    assert list(curves) == [(key, method) for key in ("a", "b") for method in methods]
+    row = table.set_index(["model", "method"]).loc[("b", "grad_cam")]
+    areas = explain.curve_areas(curves["b", "grad_cam"])
+    assert row[["deletion", "insertion"]].to_dict() == pytest.approx(areas)
+    check = explain.randomisation_check(small_cnn, images, explain.grad_cam)
+    assert row["rank_correlation"] == pytest.approx(check["rank_correlation"])
+    assert table.set_index("method").loc["random", "rank_correlation"].isna().all()
