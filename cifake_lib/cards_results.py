@@ -105,8 +105,7 @@ def _scores(key: str, metrics: dict, evaluation: Run) -> list[str]:
 
 def _over_seeds(run: Run, evaluation: Run) -> list[str]:
     seeds = evaluation.read_csv("seeds.csv")
-    share = run.manifest["parameters"].get("corruption_share", 0)
-    same = (seeds["stage"] == run.stage) & (seeds["corruption_share"] == share)
+    same = (seeds["stage"] == run.stage) & (seeds["recipe"] == run.recipe)
     several = seeds[same & (seeds["seeds"] > 1)]
     if several.empty:
         return ["How much another seed changes was not measured."]

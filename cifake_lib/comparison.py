@@ -13,8 +13,8 @@ from cifake_lib.scoring import fit_ensemble, predict, scorer
 from cifake_lib.selective import ConformalSets
 
 SCORED = (
-    *("stage", "run_id", "seed", "corruption_share", "f1", "accuracy", "roc_auc", "ece"),
-    *("robust_mean", "robust_worst"),
+    *("stage", "run_id", "recipe", "seed", "corruption_share"),
+    *("f1", "accuracy", "roc_auc", "ece", "robust_mean", "robust_worst"),
 )
 
 
@@ -109,9 +109,9 @@ def score_runs(
         seed: Of the corruptions.
 
     Returns:
-        One row per run: `stage`, `run_id`, `seed`, `corruption_share`, `f1`, `accuracy`, `roc_auc`
-        and `ece` on the clean test split, `robust_mean` and `robust_worst`, the mean and the lowest
-        accuracy over `corruptions.CONDITIONS`.
+        One row per run: `stage`, `run_id`, `recipe` (see `runs.Run`), `seed`, `corruption_share`,
+        `f1`, `accuracy`, `roc_auc` and `ece` on the clean test split, `robust_mean` and
+        `robust_worst`, the mean and the lowest accuracy over `corruptions.CONDITIONS`.
     """
     rows = np.flatnonzero(dataset.rows("test"))
     labels = dataset.table["label"].to_numpy()
@@ -129,6 +129,7 @@ def score_runs(
             {
                 "stage": run.stage,
                 "run_id": run.run_id,
+                "recipe": run.recipe,
                 "seed": run.manifest["seed"],
                 "corruption_share": run.manifest["parameters"].get("corruption_share", 0.0),
                 **{name: measured[name] for name in ("f1", "accuracy", "roc_auc", "ece")},
@@ -146,18 +147,19 @@ def average_over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
         scored: As `score_runs` returns it.
 
     Returns:
-        One row per stage and corruption share: the number of `seeds`, and mean and standard
-        deviation (over seeds, with n - 1) of each score as `<score>_mean` and `<score>_deviation`.
+        One row per `stage` and `recipe`: its `corruption_share`, the number of `seeds`, and mean
+        and standard deviation (over seeds, with n - 1) of each score as `<score>_mean` and
+        `<score>_deviation`. A run that repeats a seed counts once.
     """
     names = ["f1", "accuracy", "roc_auc", "ece", "robust_mean", "robust_worst"]
     columns = [f"{name}_{kind}" for name in names for kind in ("mean", "deviation")]
-    rows = []
-    for (stage, share), part in scored.groupby(["stage", "corruption_share"], sort=False):
-        row = {"stage": stage, "corruption_share": share, "seeds": len(part)}
+    same, rows = ["stage", "recipe", "corruption_share"], []
+    for known, part in scored.drop_duplicates([*same, "seed"]).groupby(same, sort=False):
+        row = dict(zip(same, known, strict=True)) | {"seeds": len(part)}
         for name in names:
             row |= {f"{name}_mean": part[name].mean(), f"{name}_deviation": part[name].std()}
         rows.append(row)
-    return pd.DataFrame(rows, columns=["stage", "corruption_share", "seeds", *columns])
+    return pd.DataFrame(rows, columns=[*same, "seeds", *columns])
 
 
 def finish_comparison(

@@ -104,18 +104,22 @@ def occlusion(
         pixel, scaled like `grad_cam`.
     """
     size = images.shape[1]
-    before = _logits(model, images)
+    corners = range(0, size - patch + 1, stride)
+    squares = [
+        np.s_[:, top : top + patch, left : left + patch] for top in corners for left in corners
+    ]
+    grey = images.mean(axis=(1, 2), keepdims=True).astype(np.uint8)
+    versions = [images]
+    for square in squares:
+        versions.append(images.copy())
+        versions[-1][square] = grey
+    # One call for all: each has a cost of its own, and there are dozens of squares.
+    before, *after = _logits(model, np.concatenate(versions)).reshape(len(versions), -1)
     sign = np.where(before >= 0, 1, -1)
     heat, covered = np.zeros(images.shape[:3]), np.zeros((size, size))
-    corners = range(0, size - patch + 1, stride)
-    for top in corners:
-        for left in corners:
-            square = np.s_[:, top : top + patch, left : left + patch]
-            changed = images.copy()
-            changed[square] = images.mean(axis=(1, 2), keepdims=True).astype(np.uint8)
-            drop = sign * (before - _logits(model, changed))
-            heat[square] += drop[:, None, None]
-            covered[square[1:]] += 1
+    for square, logits in zip(squares, after, strict=True):
+        heat[square] += (sign * (before - logits))[:, None, None]
+        covered[square[1:]] += 1
     return _scaled(np.maximum(heat / np.maximum(covered, 1), 0))
 
 
@@ -140,20 +144,18 @@ def deletion_insertion(
     size = images.shape[1]
     blurred = gaussian_filter(images.astype(np.float32), (0, BLUR_SIGMA, BLUR_SIGMA, 0))
     blurred = np.rint(blurred).astype(np.uint8)
-    called_fake = _logits(model, images) >= 0
     # Ties are broken at random: in reading order a flat map would look like one of the upper edge.
     noise = np.random.default_rng(0).random(heat.shape)
     order = np.lexsort((noise.reshape(len(heat), -1), -heat.reshape(len(heat), -1)), axis=-1)
     rank = np.argsort(order, axis=-1).reshape(heat.shape)
-    rows = []
-    for step in range(steps + 1):
-        hottest = (rank < step / steps * size**2)[..., None]
-        row = {"share": step / steps}
-        for name, first, second in (("deletion", blurred, images), ("insertion", images, blurred)):
-            p_fake = probability(_logits(model, np.where(hottest, first, second)))
-            row[name] = float(np.where(called_fake, p_fake, 1 - p_fake).mean())
-        rows.append(row)
-    return pd.DataFrame(rows)
+    shares = np.linspace(0, 1, steps + 1)
+    hottest = [(rank < share * size**2)[..., None] for share in shares]
+    versions = [np.where(hot, blurred, images) for hot in hottest]
+    versions += [np.where(hot, images, blurred) for hot in hottest]
+    p_fake = probability(_logits(model, np.concatenate(versions))).reshape(2, steps + 1, -1)
+    called_fake = p_fake[0, 0] >= 0.5  # nothing deleted yet
+    called = np.where(called_fake, p_fake, 1 - p_fake).mean(axis=2)
+    return pd.DataFrame({"share": shares, "deletion": called[0], "insertion": called[1]})
 
 
 def curve_areas(curves: pd.DataFrame) -> dict[str, float]:
@@ -186,17 +188,23 @@ def randomisation_check(
         any contrast. `flat`: share of maps without contrast in either.
     """
     model = unwrapped(model)
+    return _likeness(explain(model, images), explain(_forgetful(model, seed), images))
+
+
+def _forgetful(model: keras.Model, seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
-    forgetful = keras.models.clone_model(model)  # New weights, drawn by each layer's initialiser.
-    pairs = zip(explain(model, images), explain(forgetful, images), strict=True)
+    return keras.models.clone_model(model)  # New weights, drawn by each layer's initialiser.
+
+
+def _likeness(maps: np.ndarray, others: np.ndarray) -> dict[str, float]:
     correlations = [
-        abs(spearmanr(learned.ravel(), random.ravel()).statistic)
-        for learned, random in pairs
-        if np.ptp(learned) > 0 and np.ptp(random) > 0
+        abs(spearmanr(one.ravel(), other.ravel()).statistic)
+        for one, other in zip(maps, others, strict=True)
+        if np.ptp(one) > 0 and np.ptp(other) > 0
     ]
     return {
         "rank_correlation": float(np.mean(correlations)) if correlations else float("nan"),
-        "flat": 1 - len(correlations) / len(images),
+        "flat": 1 - len(correlations) / len(maps),
     }
 
 
@@ -224,12 +232,15 @@ def compare_maps(
     curves, rows = {}, []
     noise = np.random.default_rng(seed).random(images.shape[:3])
     for key, model in models.items():
+        inner = unwrapped(model)
+        forgetful = _forgetful(inner, seed)
         for method, explain in {**EXPLAINERS, "random": lambda *_: noise}.items():
-            curve = deletion_insertion(model, images, explain(model, images))
+            maps = explain(inner, images)
+            curve = deletion_insertion(model, images, maps)
             curves[key, method] = curve
             rows.append({"model": key, "method": method, **curve_areas(curve)})
             if method in EXPLAINERS:
-                rows[-1] |= randomisation_check(model, images, explain, seed=seed)
+                rows[-1] |= _likeness(maps, explain(forgetful, images))
     return curves, pd.DataFrame(rows)
 
 

@@ -69,8 +69,7 @@ def results_section() -> str:
 def _over_seeds(seeds: pd.DataFrame, key: str, found: dict[str, runs.Run]) -> str:
     if key not in found:
         return "–"
-    share = found[key].manifest["parameters"]["corruption_share"]
-    same = seeds[(seeds["stage"] == key) & (seeds["corruption_share"] == share)]
+    same = seeds[(seeds["stage"] == key) & (seeds["recipe"] == found[key].recipe)]
     if same.empty or same["seeds"].item() < 2:
         return "–"
     row = same.iloc[0]

@@ -55,6 +55,14 @@ class Run:
         """Name of the run within its stage."""
         return self.manifest["run_id"]
 
+    @property
+    def recipe(self) -> str:
+        """Name that runs share which differ in nothing but their seed."""
+        own = ("run_id", "profile", "seed")
+        same = {k: v for k, v in self.manifest["parameters"].items() if k not in own}
+        # The letter keeps a table from reading it as a number.
+        return f"r{hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:8]}"
+
     def read_json(self, name: str) -> dict:
         """Read a JSON file of the run."""
         return json.loads(self.checked(name).read_text(encoding="utf-8"))

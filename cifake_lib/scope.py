@@ -7,6 +7,7 @@ images, decides.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,13 @@ def features(model: keras.Model, images: np.ndarray) -> np.ndarray:
     Returns:
         float32 `(N, features)`.
     """
+    return _up_to_features(model).predict(images, batch_size=256, verbose=0)
+
+
+@lru_cache(maxsize=2)  # A new model would be compiled anew at each call, for seconds.
+def _up_to_features(model: keras.Model) -> keras.Model:
     model = explain.unwrapped(model)
-    inner = keras.Model(model.input, model.get_layer("logit").input)
-    return inner.predict(images, batch_size=256, verbose=0)
+    return keras.Model(model.input, model.get_layer("logit").input)
 
 
 @dataclass(frozen=True)

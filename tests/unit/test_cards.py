@@ -95,13 +95,15 @@ def evaluate(found):
             conditions.append([key, name, severity, level, *rates])
     columns = ["model", "corruption", "severity", "level", "accuracy", "accuracy_low"]
     columns += ["accuracy_high", "true_positive_rate", "true_negative_rate", "roc_auc"]
+    same = found["baseline_cnn"].recipe
     scored = pd.DataFrame(
         [
-            ["baseline_cnn", "baseline_cnn-7", 7, 0.5, *rng.uniform(0.7, 0.9, 6)],
-            ["baseline_cnn", "again", 8, 0.5, *rng.uniform(0.7, 0.9, 6)],
-            ["baseline_cnn", "clean-8", 8, 0.0, *rng.uniform(0.7, 0.9, 6)],
-            ["baseline_cnn", "clean-7", 7, 0.0, *rng.uniform(0.7, 0.9, 6)],
-            ["tuned_cnn", "tuned_cnn-7", 7, 0.5, *rng.uniform(0.7, 0.9, 6)],
+            ["baseline_cnn", "baseline_cnn-7", same, 7, 0.5, *rng.uniform(0.7, 0.9, 6)],
+            ["baseline_cnn", "again", same, 8, 0.5, *rng.uniform(0.7, 0.9, 6)],
+            ["baseline_cnn", "longer", "r0", 9, 0.5, *rng.uniform(0.7, 0.9, 6)],
+            ["baseline_cnn", "clean-8", "r1", 8, 0.0, *rng.uniform(0.7, 0.9, 6)],
+            ["baseline_cnn", "clean-7", "r1", 7, 0.0, *rng.uniform(0.7, 0.9, 6)],
+            ["tuned_cnn", "tuned_cnn-7", "r2", 7, 0.5, *rng.uniform(0.7, 0.9, 6)],
         ],
         columns=comparison.SCORED,
     )

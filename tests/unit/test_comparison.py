@@ -166,10 +166,14 @@ def test_other_runs_are_scored_and_averaged_over_seeds(found, dataset, images):
     right = predicted == (dataset.table["label"].to_numpy()[56:] == 1)
     assert scored["accuracy"][1] == pytest.approx(right.mean())
     averages = comparison.average_over_seeds(scored)
+    assert averages["recipe"].tolist() == [again.recipe, clean.recipe]
     assert averages[["corruption_share", "seeds"]].to_numpy().tolist() == [[0.5, 2], [0.0, 1]]
     assert averages["f1_mean"][0] == pytest.approx(scored["f1"][:2].mean())
     assert averages["f1_deviation"][0] == pytest.approx(scored["f1"][:2].std(ddof=1))
     assert np.isnan(averages["f1_deviation"][1])
+    # The same seed again says nothing about another one.
+    repeated = comparison.average_over_seeds(pd.concat([scored, scored]))
+    pd.testing.assert_frame_equal(repeated, averages)
 
 
 def test_without_other_runs_the_tables_are_empty_but_have_their_columns(dataset, images):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -295,3 +296,11 @@ def test_changed_or_missing_weights_are_not_loaded(trained):
     path.unlink()
     with pytest.raises(RunDamaged, match=r"model\.weights\.h5 is missing"):
         runs.load_model(run)
+
+
+def test_runs_that_differ_in_their_seed_alone_share_a_recipe():
+    def recipe(**parameters):
+        return runs.Run("baseline_cnn", Path(), {"parameters": {"epochs": 3, **parameters}}).recipe
+
+    assert recipe(seed=1, run_id="a") == recipe(seed=2, run_id="b", profile="full")
+    assert recipe(seed=1) != recipe(seed=1, corruption_share=0.5)
