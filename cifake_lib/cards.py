@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from cifake_lib import data, paths, runs, sample, splits
+from cifake_lib.cards_beyond import beyond_sections
 from cifake_lib.cards_results import result_sections
 from cifake_lib.cards_training import energy, hardware, initial_weights, listed, training_sections
 from cifake_lib.runs import Run
@@ -71,6 +72,7 @@ def model_card(stage: str) -> str:
         "Intended use": [_USE],
         **training_sections(run),
         **results,
+        **beyond_sections(stage, {stage: run.run_id}),
         "Licence and citation": _licence({stage: run}),
     }
     return _card(f"Model card: {model['display_name']}", sections)
@@ -111,6 +113,7 @@ def ensemble_card() -> str:
             energy(found),
         ],
         **result_sections("ensemble", evaluation, found),
+        **beyond_sections("ensemble", members),
         "Licence and citation": _licence(found),
     }
     return _card("Model card: ensemble", sections)

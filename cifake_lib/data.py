@@ -21,6 +21,7 @@ from cifake_lib.images import ImageError, decode_image
 logger = logging.getLogger(__name__)
 
 CLASS_NAMES = ("REAL", "FAKE")
+KNOWN_ORIGIN = "known"  # of the images of the data set that models were trained on
 KAGGLE_HANDLE = "birdy654/cifake-real-and-ai-generated-synthetic-images"
 # In this order on Kaggle: the number in `0001 (7).jpg`, absent for 1, is the CIFAR-10 class.
 OBJECT_CLASSES = (

@@ -9,10 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from cifake_lib import generated, scope
 from cifake_lib.corruptions import CORRUPTIONS, corrupt_batch
-from cifake_lib.data import CLASS_NAMES, Dataset
+from cifake_lib.data import CLASS_NAMES, KNOWN_ORIGIN, Dataset
 from cifake_lib.intervals import share_interval
-
-KNOWN = "known"  # origin of the test images of the data set that models were trained on
 
 
 def origin(path: str, *, default: str) -> str:
@@ -82,7 +80,7 @@ def by_origin(scored: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Measure models on images of several origins.
 
     Args:
-        scored: One row per image: `origin` (`KNOWN` for the test images), `label`, and
+        scored: One row per image: `origin` (`KNOWN_ORIGIN` for the test images), `label`, and
             `<key>_p_fake` of each model.
         keys: The models.
 
@@ -92,7 +90,7 @@ def by_origin(scored: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         generator, how well its images are told from the known photographs; for photographs of
         other origin, how well from the known FAKE. .5 is guessing; NaN without such images.
     """
-    known = scored[scored["origin"] == KNOWN]
+    known = scored[scored["origin"] == KNOWN_ORIGIN]
     rows = []
     for (name, label), part in scored.groupby(["origin", "label"], sort=False):
         others = known[known["label"] != label]

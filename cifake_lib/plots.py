@@ -51,6 +51,8 @@ _DISPLAY_NAMES = {
     "sgd_learning_rate": "SGD learning rate",
     "jpeg": "JPEG",
     "resize_jpeg": "Resize and JPEG",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++",
     **{
         f"{metric}_{name.lower()}": f"{metric.capitalize()} of {name}"
         for metric in ("precision", "recall", "f1")

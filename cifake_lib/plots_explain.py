@@ -33,7 +33,7 @@ def heat_maps(
             panels[row, column].imshow(image, interpolation="nearest")
             panels[row, column].imshow(heat[row], cmap="inferno", alpha=0.65, vmin=0, vmax=1)
             if row == 0:
-                name = f"{display_name(key)}\n{_method(method)}"
+                name = f"{display_name(key)}\n{display_name(method)}"
                 panels[row, column].set_title(name, fontsize=7, pad=2)
     for panel in panels.ravel():
         panel.set_axis_off()
@@ -66,7 +66,7 @@ def deletion_insertion_curves(curves: Mapping[tuple[str, str], pd.DataFrame]) ->
                     curve[name],
                     color="0.4" if random else shade,
                     linestyle=":" if random else "-",
-                    label=f"{_method(method)} ({area:.2f})",
+                    label=f"{display_name(method)} ({area:.2f})",
                 )
                 title = f"{display_name(key)}: {name}"
                 label_axes(panels[row, column], title=title)
@@ -77,9 +77,3 @@ def deletion_insertion_curves(curves: Mapping[tuple[str, str], pd.DataFrame]) ->
     figure.supxlabel("Pixels deleted or inserted, the hottest first (%)", fontsize=10)
     figure.supylabel("Probability of the class first called", fontsize=10)
     return figure
-
-
-def _method(name: str) -> str:
-    return {"grad_cam": "Grad-CAM", "grad_cam_plus_plus": "Grad-CAM++"}.get(
-        name, display_name(name)
-    )

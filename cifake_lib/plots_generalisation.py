@@ -5,8 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cifake_lib.data import CLASS_NAMES
-from cifake_lib.generalisation import KNOWN
+from cifake_lib.data import CLASS_NAMES, KNOWN_ORIGIN
 from cifake_lib.plots import (
     CLASS_COLOURS,
     colours,
@@ -29,7 +28,7 @@ def score_distributions(scored: pd.DataFrame, *, key: str = "ensemble", bins: in
         Figure with one panel an origin; REAL and FAKE in their colours, share of images upwards,
         on a square-root scale, which shows the few in the middle.
     """
-    origins = [KNOWN, *(name for name in scored["origin"].unique() if name != KNOWN)]
+    origins = [KNOWN_ORIGIN, *(name for name in scored["origin"].unique() if name != KNOWN_ORIGIN)]
     columns = min(3, len(origins))
     rows = -(-len(origins) // columns)
     figure = new_figure(9, 0.7 + 2.2 * rows)
@@ -50,7 +49,7 @@ def score_distributions(scored: pd.DataFrame, *, key: str = "ensemble", bins: in
         panel.set_yscale("function", functions=(np.sqrt, np.square))
         panel.set_yticks([0, 5, 25, 50, 100])
         panel.legend(frameon=False, fontsize=8, loc="upper center")
-        title = "The test images" if name == KNOWN else display_name(name)
+        title = "The test images" if name == KNOWN_ORIGIN else display_name(name)
         label_axes(panel, title=title)
     for panel in panels[len(origins) :]:
         panel.remove()

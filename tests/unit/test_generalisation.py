@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cifake_lib import data, generalisation
-from cifake_lib.generalisation import KNOWN
+from cifake_lib.data import KNOWN_ORIGIN
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,18 @@ def test_facts_follow_the_rows_of_the_data_set():
 def test_generators_are_scored_against_known_photographs():
     scored = pd.DataFrame(
         {
-            "origin": [KNOWN] * 4 + ["glide"] * 2 + ["imagenet"],
+            "origin": [KNOWN_ORIGIN] * 4 + ["glide"] * 2 + ["imagenet"],
             "label": [0, 0, 1, 1, 1, 1, 0],
             "m_p_fake": [0.1, 0.4, 0.8, 0.9, 0.05, 0.6, 0.85],
         }
     )
     table = generalisation.by_origin(scored, ["m"]).set_index(["origin", "class"])
     assert table["images"].tolist() == [2, 2, 2, 1]
-    assert table.loc[(KNOWN, "REAL"), "roc_auc"] == table.loc[(KNOWN, "FAKE"), "roc_auc"] == 1
+    assert (
+        table.loc[(KNOWN_ORIGIN, "REAL"), "roc_auc"]
+        == table.loc[(KNOWN_ORIGIN, "FAKE"), "roc_auc"]
+        == 1
+    )
     # Of the four pairs of a glide image and a known photograph two are in order.
     glide = table.loc[("glide", "FAKE")]
     assert (glide["roc_auc"], glide["called_fake"]) == (0.5, 0.5)
@@ -53,12 +57,15 @@ def test_parts_are_scored_in_order():
         return {"m": images.mean(axis=(1, 2, 3)) / 255}
 
     parts = [
-        (np.full((2, 4, 4, 3), 255, np.uint8), pd.DataFrame({"origin": KNOWN, "label": [0, 1]})),
+        (
+            np.full((2, 4, 4, 3), 255, np.uint8),
+            pd.DataFrame({"origin": KNOWN_ORIGIN, "label": [0, 1]}),
+        ),
         (np.zeros((1, 4, 4, 3), np.uint8), pd.DataFrame({"origin": "other", "label": [1]})),
     ]
     scored = generalisation.score_origins(score, *parts)
     assert scored["m_p_fake"].tolist() == [1, 1, 0]
-    assert scored["origin"].tolist() == [KNOWN, KNOWN, "other"]
+    assert scored["origin"].tolist() == [KNOWN_ORIGIN, KNOWN_ORIGIN, "other"]
     assert scored.index.tolist() == [0, 1, 2]
 
 

@@ -6,13 +6,13 @@ import pytest
 from matplotlib.colors import same_color
 
 from cifake_lib import plots, plots_breakdown, plots_explain, plots_generalisation
-from cifake_lib.generalisation import KNOWN
+from cifake_lib.data import KNOWN_ORIGIN
 
 
 def test_scores_of_each_origin_have_a_panel():
     scored = pd.DataFrame(
         {
-            "origin": [KNOWN] * 4 + ["glide"] * 4,
+            "origin": [KNOWN_ORIGIN] * 4 + ["glide"] * 4,
             "label": [0, 0, 1, 1, 1, 1, 1, 1],
             "ensemble_p_fake": [0.01, 0.02, 0.97, 0.98, 0.01, 0.01, 0.01, 0.99],
         }
