@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cifake_lib.explain import curve_areas
 from cifake_lib.plots import colours, display_name, label_axes, new_figure
 
 
@@ -59,7 +58,8 @@ def deletion_insertion_curves(curves: Mapping[tuple[str, str], pd.DataFrame]) ->
     for column, key in enumerate(keys):
         for method, shade in zip(methods, shades.values(), strict=True):
             curve = curves[key, method]
-            for row, (name, area) in enumerate(curve_areas(curve).items()):
+            for row, name in enumerate(("deletion", "insertion")):
+                area = np.trapezoid(curve[name], curve["share"])
                 random = method == "random"
                 panels[row, column].plot(
                     100 * curve["share"],
