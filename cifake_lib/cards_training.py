@@ -169,12 +169,16 @@ def _training(run: Run) -> list:
 
 
 def _winner(run: Run) -> dict:
-    """Return the hyperparameters in use in the best trial; none without a search."""
+    """Return the hyperparameters in use in the trial that won; none without a search."""
     if "trials.csv" not in run.manifest["files"]:
         return {}
     trials = run.read_csv("trials.csv")
     completed = trials[trials["status"] == "completed"]
-    best = completed.loc[completed["val_log_loss"].astype(float).idxmin()].dropna()
+    best = completed.loc[completed["val_log_loss"].astype(float).idxmin()]
+    if "promoted.csv" in run.manifest["files"]:
+        first = run.read_csv("promoted.csv")["trial"].iloc[0]
+        best = completed.set_index("trial", drop=False).loc[first]
+    best = best.dropna()
     outcome = ["trial", "status", "val_log_loss", "val_accuracy", "epochs"]
     return best[best != ""].drop(outcome, errors="ignore").to_dict()
 
@@ -186,13 +190,24 @@ def _search(run: Run) -> list:
     completed = (trials["status"] == "completed").sum()
     return [
         f"A search (tuner `{parameters['tuner']}`) ran {len(trials)} trials, {completed} of them "
-        "to the end, and judged them by their log loss on validation images. Time and energy above "
-        "are those of the winner's training alone. The winner:",
+        "to the end, and judged them by their log loss on validation images. "
+        + _promotion(run)
+        + "Time and energy above are those of the winner's training alone. The winner:",
         table(
             ["hyperparameter", "value"],
             [[name.replace("_", " "), _shown(value)] for name, value in winner.items()],
         ),
     ]
+
+
+def _promotion(run: Run) -> str:
+    if "promoted.csv" not in run.manifest["files"]:
+        return ""
+    promoted = run.read_csv("promoted.csv")
+    return (
+        f"The best {len(promoted)} were tried again for {promoted['epochs'].iloc[0]} epochs on all "
+        "training images; the best of those won. "
+    )
 
 
 def _shown(value) -> str:

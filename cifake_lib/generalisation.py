@@ -1,6 +1,6 @@
 """How far a detector carries: to photographs of other origin, and to other generators."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -11,6 +11,7 @@ from cifake_lib import generated, scope
 from cifake_lib.corruptions import CORRUPTIONS, corrupt_batch
 from cifake_lib.data import CLASS_NAMES, KNOWN_ORIGIN, Dataset
 from cifake_lib.intervals import share_interval
+from cifake_lib.robustness import Score, score_parts
 
 
 def origin(path: str, *, default: str) -> str:
@@ -57,7 +58,7 @@ def facts(dataset: Dataset) -> pd.DataFrame:
 
 
 def score_origins(
-    score: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    score: Score,
     *parts: tuple[np.ndarray, pd.DataFrame],
 ) -> pd.DataFrame:
     """Score images of several origins.
@@ -69,11 +70,10 @@ def score_origins(
     Returns:
         The rows of all parts, with `<key>_p_fake` of each model.
     """
-    tables = [
-        table.assign(**{f"{key}_p_fake": values for key, values in score(images).items()})
-        for images, table in parts
-    ]
-    return pd.concat(tables, ignore_index=True)
+    images, tables = zip(*parts, strict=True)
+    scored = score(np.concatenate(images))
+    columns = {f"{key}_p_fake": values for key, values in scored.items()}
+    return pd.concat(tables, ignore_index=True).assign(**columns)
 
 
 def by_origin(scored: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def by_origin(scored: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def scope_kinds(
-    score: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    score: Score,
     images: np.ndarray,
     labels: np.ndarray,
     *,
@@ -137,10 +137,14 @@ def scope_kinds(
         As `scope_table` takes it: `known`, each corruption, each kind of `generated.strangers`.
     """
     some, theirs = images[:count], labels[:count]
-    kinds = {"known": (images, labels, score(images)["ensemble"])}
+    parts = {"known": images}
     for name in CORRUPTIONS:
-        corrupted = corrupt_batch(some, name, severity=severity, seed=seed)
-        kinds[name] = (corrupted, theirs, score(corrupted)["ensemble"])
+        parts[name] = corrupt_batch(some, name, severity=severity, seed=seed)
+    scored = score_parts(score, parts)
+    kinds = {
+        name: (part, labels if name == "known" else theirs, scored[name]["ensemble"])
+        for name, part in parts.items()
+    }
     for name, made in generated.strangers(images, count=len(some), seed=seed).items():
         kinds[f"stranger: {name}"] = (made, None, None)
     return kinds
@@ -165,9 +169,12 @@ def scope_table(
         that are right inside (`accuracy_inside`) and outside (`accuracy_outside`), NaN without
         labels or without such images.
     """
+    far = fitted.outside(model, np.concatenate([images for images, _, _ in kinds.values()]))
+    ends = np.cumsum([len(images) for images, _, _ in kinds.values()])[:-1]
     rows = []
-    for kind, (images, labels, p_fake) in kinds.items():
-        outside = fitted.outside(model, images)
+    for (kind, (images, labels, p_fake)), outside in zip(
+        kinds.items(), np.split(far, ends), strict=True
+    ):
         low, high = share_interval(outside.sum(), len(images))
         row = {"kind": kind, "images": len(images), "outside": outside.mean()}
         row |= {"outside_low": low, "outside_high": high}

@@ -17,7 +17,7 @@ def robustness_curves(
     """Draw a metric against the severity of every corruption.
 
     Args:
-        table: as `evaluation.robustness_table` returns it.
+        table: as `robustness.robustness_table` returns it.
         metric: a column of `table`: accuracy, true_positive_rate, true_negative_rate or roc_auc.
         unseen: families of corruptions that training left out; marked with a star.
 

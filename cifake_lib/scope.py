@@ -111,18 +111,16 @@ class Scope:
             false_alarms: Share of the validation images to be called outside, 0–1.
         """
         images, labels = train
-        rings = audit.radial_profiles(images).to_numpy()
-        spectrum = Gaussian.fit(rings, labels)
+        spectrum = Gaussian.fit(audit.radial_profiles(images).to_numpy(), labels)
         content = Gaussian.fit(features(model, images), labels)
-        known = cls(
-            spectrum,
-            content,
-            np.sort(spectrum.distance(audit.radial_profiles(validation).to_numpy())),
-            np.sort(content.distance(features(model, validation))),
-            np.inf,
+        by_spectrum = spectrum.distance(audit.radial_profiles(validation).to_numpy())
+        by_content = content.distance(features(model, validation))
+        known_spectrum, known_content = np.sort(by_spectrum), np.sort(by_content)
+        strangeness = np.maximum(
+            _rank(by_spectrum, known_spectrum), _rank(by_content, known_content)
         )
-        threshold = float(np.quantile(known.strangeness(model, validation), 1 - false_alarms))
-        return cls(spectrum, content, known.known_spectrum, known.known_content, threshold)
+        threshold = float(np.quantile(strangeness, 1 - false_alarms))
+        return cls(spectrum, content, known_spectrum, known_content, threshold)
 
     def strangeness(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
         """Return how strange images are next to the validation images.

@@ -77,20 +77,21 @@ def validation_scores(found: Mapping[str, runs.Run], ensemble: Mapping) -> pd.Da
 
 
 def predict(
-    found: Mapping[str, runs.Run], ensemble: Mapping
+    found: Mapping[str, runs.Run], ensemble: Mapping, *, models: Mapping | None = None
 ) -> Callable[[np.ndarray, np.ndarray | None], pd.DataFrame]:
-    """Load models, and return a function that runs all of them over images.
+    """Return a function that runs models over images.
 
     Args:
         found: Stage → run.
         ensemble: As `fit_ensemble` returns it.
+        models: Stage → model as `runs.load_model` returns it, if they are loaded already.
 
     Returns:
         Function of uint8 images `(images, height, width, 3)` and row numbers (None for all) that
         returns one row per image: `<key>_logit`, before the temperature, and `<key>_p_fake` of each
         model and of the ensemble.
     """
-    models = {stage: runs.load_model(run) for stage, run in found.items()}
+    models = models or {stage: runs.load_model(run) for stage, run in found.items()}
 
     def predict_all(images, rows=None):
         columns, scaled = {}, []
@@ -109,15 +110,16 @@ def predict(
 
 
 def scorer(
-    found: Mapping[str, runs.Run], ensemble: Mapping
+    found: Mapping[str, runs.Run], ensemble: Mapping, *, models: Mapping | None = None
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Load models, and return a function of uint8 images that returns key → p_fake `(images,)`.
+    """Return a function of uint8 images that returns key → p_fake `(images,)`.
 
     Args:
         found: Stage → run.
         ensemble: As `fit_ensemble` returns it; its key comes last.
+        models: Stage → model as `runs.load_model` returns it, if they are loaded already.
     """
-    predict_all = predict(found, ensemble)
+    predict_all = predict(found, ensemble, models=models)
 
     def score(images):
         table = predict_all(images)

@@ -18,22 +18,37 @@ import io
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import keras_tuner
 import pandas as pd
 
-from cifake_lib import batches, data, paths, training
+from cifake_lib import batches, data, models, paths, training
 from cifake_lib.hypermodel import SHAPE, HyperModel, Settings, phase_space
 from cifake_lib.live import LiveTable
+from cifake_lib.runs import write_json
 from cifake_lib.trials import OBJECTIVE, TrialsFailed, failure, trials_table
 
 logger = logging.getLogger(__name__)
 
 TUNERS = ("hyperband", "bayesian", "random")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a trial tried.
+
+    Attributes:
+        shape: Arguments of `models.build_tuned_cnn`.
+        phase: Its training.
+    """
+
+    shape: dict
+    phase: training.Phase
 
 
 @dataclass(frozen=True)
@@ -44,16 +59,19 @@ class SearchResult:
         trials: One row per trial, best first: `trial`, `status`, `val_log_loss`, `val_accuracy`,
             `epochs`, and one column per hyperparameter (empty where it was not active).
         hyperparameters: Names of the hyperparameter columns.
-        shape: Arguments of `models.build_tuned_cnn` of the best trial.
-        phase: Training of the best trial.
+        candidates: Trial → what it tried; the completed ones, best first.
         folder: Where keras-tuner keeps the search.
     """
 
     trials: pd.DataFrame
     hyperparameters: list[str]
-    shape: dict
-    phase: training.Phase
+    candidates: dict[str, Candidate]
     folder: Path
+
+    @property
+    def best(self) -> Candidate:
+        """What the best trial tried."""
+        return next(iter(self.candidates.values()))
 
 
 class _ShowsTrials:
@@ -113,14 +131,7 @@ def search(
     """
     training.prepare(settings.seed)
     images = batches.load_images(dataset, image_size=settings.image_size)
-    train_batches, validation = batches.training_batches(
-        dataset,
-        images,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        corruption_share=settings.corruption_share,
-        unseen_corruption=settings.unseen_corruption,
-    )
+    train_batches, validation = _batches(dataset, images, settings)
     hypermodel = HyperModel(settings, len(train_batches))
     directory = directory or paths.runs_dir() / "searches"
     tuner = _make_tuner(hypermodel, dataset, settings, directory)
@@ -201,14 +212,75 @@ def _result(tuner, settings: Settings, max_failed_trials: int) -> SearchResult:
     if (~completed).sum() > max_failed_trials or not completed.any():
         raise failure(trials, folder)
     trials["epochs"] = trials["epochs"].fillna(settings.epochs).astype(int)
-    best = tuner.oracle.trials[trials.loc[completed, "trial"].iloc[0]].hyperparameters
+    candidates = {}
+    for trial in trials.loc[completed, "trial"]:
+        tried = tuner.oracle.trials[trial].hyperparameters
+        shape = {name: tried.values[name] for name in SHAPE}
+        candidates[trial] = Candidate(shape, phase_space(tried, epochs=settings.epochs))
     hyperparameters = [parameter.name for parameter in tuner.oracle.get_space().space]
     return SearchResult(
         trials=trials.drop(columns="message"),
         hyperparameters=[name for name in hyperparameters if name in trials],
-        shape={name: best.values[name] for name in SHAPE},
-        phase=phase_space(best, epochs=settings.epochs),
+        candidates=candidates,
         folder=folder,
+    )
+
+
+def promote(
+    found: SearchResult, dataset: data.Dataset, settings: Settings, *, trials: int, epochs: int
+) -> pd.DataFrame:
+    """Try the best trials again with a larger budget, and rank them anew.
+
+    A search on few images for a few epochs cannot tell its best trials apart. This is one more rung
+    of successive halving (Jamieson & Talwalkar 2016). What is finished is kept beside the search
+    and found again.
+
+    Args:
+        found: The search.
+        dataset: Trained on its training split, judged on its validation split.
+        settings: Of the search; its number of trials and epochs do not count here.
+        trials: How many of the best to try again, at least 1.
+        epochs: Epochs of each.
+
+    Returns:
+        One row per promoted trial, best first: `trial`, `val_log_loss` (lowest of its epochs),
+        `val_accuracy` (of the same epoch), `epochs` and `parameters`.
+    """
+    images = batches.load_images(dataset, image_size=settings.image_size)
+    identity = json.dumps([dataset.split_hash, epochs])
+    folder = found.folder / f"promoted-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    rows = []
+    for trial, candidate in list(found.candidates.items())[:trials]:
+        stored = folder / f"{trial}.json"
+        if not stored.is_file():
+            (folder / trial).mkdir(parents=True, exist_ok=True)
+            training.prepare(settings.seed)
+            options = {"image_size": settings.image_size, "augmentation": settings.augmentation}
+            model = models.build_model("tuned_cnn", **options, **candidate.shape)
+            history = training.train(
+                model,
+                [replace(candidate.phase, epochs=epochs, patience=epochs)],
+                *_batches(dataset, images, settings),
+                checkpoints=folder / trial,
+                seed=settings.seed,
+            )
+            best = history.loc[history[OBJECTIVE].idxmin()]
+            row = {name: float(best[name]) for name in (OBJECTIVE, "val_accuracy")}
+            row |= {"epochs": epochs, "parameters": model.count_params()}
+            write_json(stored, {"trial": trial, **row})
+            shutil.rmtree(folder / trial)
+        rows.append(json.loads(stored.read_text()))
+    return pd.DataFrame(rows).sort_values(OBJECTIVE, ignore_index=True)
+
+
+def _batches(dataset: data.Dataset, images, settings: Settings):
+    return batches.training_batches(
+        dataset,
+        images,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        corruption_share=settings.corruption_share,
+        unseen_corruption=settings.unseen_corruption,
     )
 
 

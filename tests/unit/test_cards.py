@@ -353,6 +353,19 @@ def test_settings_of_a_phase_are_shown_where_it_took_place(phase, shown):
     assert "8765" not in card
 
 
+def test_the_winner_is_that_of_the_promotion():
+    run = runs.find_run("tuned_cnn", released=True)
+    assert cells(cards.model_card("tuned_cnn"), "width")[1:] == ["24"]
+    promoted = pd.DataFrame({"trial": ["0001", "0002"], "epochs": 6})
+    promoted.to_csv(run.folder / "promoted.csv", index=False)
+    files = {**run.manifest["files"], "promoted.csv": runs.file_hash(run.folder / "promoted.csv")}
+    change_manifest(run, files=files)
+    card = cards.model_card("tuned_cnn")
+    assert cells(card, "width")[1:] == ["16"]
+    assert cells(card, "sgd learning rate")[1:] == ["0.0777"]
+    assert "The best 2 were tried again for 6 epochs on all training images" in card
+
+
 def test_the_card_gives_the_command_that_trains_the_model_again():
     run = runs.find_run("tuned_cnn", released=True)
     assert cards_training.retrain_command(run) == ""  # made without a profile

@@ -101,12 +101,12 @@ def example(dataset, tmp_path_factory):
 
 def test_the_best_trial_can_be_built_and_trained(example):
     best = example.trials.iloc[0]
-    assert set(example.shape) == set(hypermodel.SHAPE)
-    assert {name: best[name] for name in hypermodel.SHAPE} == example.shape
-    models.build_model("tuned_cnn", image_size=8, **example.shape)
-    assert example.phase.optimizer == best["optimizer"]
+    assert set(example.best.shape) == set(hypermodel.SHAPE)
+    assert {name: best[name] for name in hypermodel.SHAPE} == example.best.shape
+    models.build_model("tuned_cnn", image_size=8, **example.best.shape)
+    assert example.best.phase.optimizer == best["optimizer"]
     training.compile_model(
-        models.build_baseline_cnn(image_size=8, filters=(4,)), example.phase, steps=3
+        models.build_baseline_cnn(image_size=8, filters=(4,)), example.best.phase, steps=3
     )
 
 
@@ -175,7 +175,7 @@ def test_a_finished_search_is_found_again_without_training(fits, dataset, tmp_pa
     again = tuning.search(dataset, settings(), directory=tmp_path)
     assert len(fits) == 3
     pd.testing.assert_frame_equal(again.trials, first.trials)
-    assert (again.shape, again.phase) == (first.shape, first.phase)
+    assert (again.best.shape, again.best.phase) == (first.best.shape, first.best.phase)
 
 
 def test_the_same_seed_gives_the_same_search(small, dataset, tmp_path):
@@ -315,7 +315,7 @@ def test_some_failed_trials_may_be_allowed_and_are_logged(broken, dataset, tmp_p
     broken({0, 2})
     found = tuning.search(dataset, settings(), directory=tmp_path, max_failed_trials=2)
     assert list(found.trials["status"]) == ["completed", "failed", "failed"]
-    assert found.shape["width"] == found.trials["width"].iloc[0]
+    assert found.best.shape["width"] == found.trials["width"].iloc[0]
     assert "Trial 0 failed" in caplog.text and "MemoryError" in caplog.text
 
 
@@ -349,8 +349,44 @@ def test_the_best_hyperparameters_never_come_from_a_failed_trial(fits, dataset, 
     file.write_text(json.dumps(trial | {"status": "FAILED"}))  # With the best log loss of all.
     again = tuning.search(dataset, settings(), directory=tmp_path, max_failed_trials=1)
     runner_up = found.trials.iloc[1]
-    assert again.shape == {name: runner_up[name] for name in hypermodel.SHAPE}
-    assert again.phase.optimizer == runner_up["optimizer"]
+    assert again.best.shape == {name: runner_up[name] for name in hypermodel.SHAPE}
+    assert again.best.phase.optimizer == runner_up["optimizer"]
+
+
+def test_the_best_trials_are_tried_again_for_longer(example, dataset, monkeypatch):
+    promoted = tuning.promote(example, dataset, settings(), trials=2, epochs=2)
+    assert set(promoted["trial"]) == set(example.candidates)
+    assert promoted["val_log_loss"].is_monotonic_increasing
+    assert (promoted["epochs"] == 2).all()
+    for row in promoted.itertuples():
+        shape = example.candidates[row.trial].shape
+        model = models.build_model("tuned_cnn", image_size=8, augmentation=(), **shape)
+        assert row.parameters == model.count_params()
+    # What is finished is found again; one trial less is the best of the search alone.
+    monkeypatch.setattr(training, "train", None)
+    again = tuning.promote(example, dataset, settings(), trials=2, epochs=2)
+    pd.testing.assert_frame_equal(again, promoted)
+    alone = tuning.promote(example, dataset, settings(), trials=1, epochs=2)
+    assert list(alone["trial"]) == [next(iter(example.candidates))]
+    assert list(example.folder.glob("promoted-*/*/")) == [], "checkpoints are left"
+
+
+def test_a_promotion_cut_short_goes_on(example, dataset, monkeypatch):
+    trained = []
+    whole = training.train
+
+    def killed(model, *arguments, **options):
+        trained.append(options["checkpoints"].name)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return whole(model, *arguments, **options)
+
+    monkeypatch.setattr(training, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.promote(example, dataset, settings(), trials=2, epochs=1)
+    tuning.promote(example, dataset, settings(), trials=2, epochs=1)
+    first, second = example.candidates
+    assert trained == [first, second, second]
 
 
 def test_an_unknown_tuner_is_refused(dataset, tmp_path):
