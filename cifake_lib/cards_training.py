@@ -173,13 +173,13 @@ def _winner(run: Run) -> dict:
     if "trials.csv" not in run.manifest["files"]:
         return {}
     trials = run.read_csv("trials.csv")
-    completed = trials[trials["status"] == "completed"]
-    best = completed.loc[completed["val_log_loss"].astype(float).idxmin()]
+    completed = trials[trials["status"] == "completed"].set_index("trial")
+    first = completed["val_log_loss"].astype(float).idxmin()
     if "promoted.csv" in run.manifest["files"]:
         first = run.read_csv("promoted.csv")["trial"].iloc[0]
-        best = completed.set_index("trial", drop=False).loc[first]
-    best = best.dropna()
-    outcome = ["trial", "status", "val_log_loss", "val_accuracy", "epochs"]
+    first = int(run.manifest["parameters"].get("trial") or first)
+    best = completed.loc[first].dropna()
+    outcome = ["status", "val_log_loss", "val_accuracy", "epochs"]
     return best[best != ""].drop(outcome, errors="ignore").to_dict()
 
 
@@ -206,7 +206,12 @@ def _promotion(run: Run) -> str:
     promoted = run.read_csv("promoted.csv")
     return (
         f"The best {len(promoted)} were tried again for {promoted['epochs'].iloc[0]} epochs on all "
-        "training images; the best of those won. "
+        "training images. "
+        + (
+            f"Trial {trial} of them was trained in full, chosen by hand. "
+            if (trial := run.manifest["parameters"].get("trial"))
+            else "The best of those won. "
+        )
     )
 
 

@@ -363,7 +363,11 @@ def test_the_winner_is_that_of_the_promotion():
     card = cards.model_card("tuned_cnn")
     assert cells(card, "width")[1:] == ["16"]
     assert card.count("| 0.0777 |") == 2, "as a setting and as a hyperparameter"
-    assert "The best 2 were tried again for 6 epochs on all training images" in card
+    assert "The best 2 were tried again for 6 epochs on all training images. The best of" in card
+    change_manifest(run, files=files, parameters={**run.manifest["parameters"], "trial": "0002"})
+    card = cards.model_card("tuned_cnn")
+    assert cells(card, "width")[1:] == ["24"]
+    assert "Trial 0002 of them was trained in full, chosen by hand." in card
 
 
 def test_the_card_gives_the_command_that_trains_the_model_again():
