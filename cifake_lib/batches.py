@@ -97,6 +97,7 @@ class ImageBatches(keras.utils.PyDataset):
         seed: int = 0,
         transform: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
         mix: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None,
+        parts: int = 1,
     ):
         """Make batches.
 
@@ -110,15 +111,17 @@ class ImageBatches(keras.utils.PyDataset):
             transform: Changes a batch of images before the model sees it, for instance a
                 corruption; receives the batch and a random generator.
             mix: Then changes images and labels, as `mixing.CutMix` does.
+            parts: Cut the rows into this many equal parts; epoch `n` is part `n mod parts`.
         """
         super().__init__()
         rows = np.arange(len(images)) if rows is None else np.asarray(rows)
-        self.rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        if not len(self.rows):
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        if not len(rows):
             raise ValueError("Expected at least one image, received none")
         self.images, self.labels = images, np.asarray(labels, dtype=np.float32)
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.transform, self.mix = transform, mix
+        self._parts = np.array_split(rows, parts)
         self.start_epoch(0)
 
     def __len__(self) -> int:
@@ -139,8 +142,8 @@ class ImageBatches(keras.utils.PyDataset):
         return images, labels
 
     def start_epoch(self, epoch: int) -> None:
-        """Set the order of the batches to that of an epoch, counted from 0."""
-        self.epoch = epoch
+        """Set rows and order of the batches to those of an epoch, counted from 0."""
+        self.epoch, self.rows = epoch, self._parts[epoch % len(self._parts)]
         generator = np.random.default_rng((self.seed, epoch))
         self._order = generator.permutation(self.rows) if self.shuffle else self.rows
 
@@ -158,7 +161,6 @@ def training_batches(
     corruption_share: float = 0.0,
     unseen_corruption: str = "",
     cutmix_share: float = 0.0,
-    targets: np.ndarray | None = None,
 ) -> tuple[ImageBatches, ImageBatches]:
     """Make the batches that a model is trained and validated with.
 
@@ -171,7 +173,6 @@ def training_batches(
             0–1.
         unseen_corruption: Family of corruptions that it leaves out; "" for none.
         cutmix_share: Share of the training images that `mixing.CutMix` changes after that, 0–1.
-        targets: `(images,)`, 0–1, to train towards instead of the labels, see `distillation`.
 
     Returns:
         Training batches, in a new order each epoch, and validation batches, always the same.
@@ -181,10 +182,9 @@ def training_batches(
     train, validation = (dataset.rows(split).to_numpy() for split in ("train", "validation"))
     options = {"batch_size": batch_size, "seed": seed}
     mix = CutMix(cutmix_share) if cutmix_share else None
-    targets = labels if targets is None else targets
     return (
         ImageBatches(
-            images, targets, rows=train, shuffle=True, transform=corrupt, mix=mix, **options
+            images, labels, rows=train, shuffle=True, transform=corrupt, mix=mix, **options
         ),
         ImageBatches(images, labels, rows=validation, **options),
     )

@@ -126,8 +126,8 @@ def _data(run: Run) -> list:
         mixed = [f"{share:.0%} of them got a rectangle of another one, and of its label (CutMix)."]
     if teacher := parameters.get("teacher"):
         mixed.append(
-            f"Taught by the run `{teacher}`: its answers are {parameters['teacher_weight']:.0%} of "
-            "each training target, the label is the rest (distillation)."
+            f"Taught by the run `{teacher}`: the training targets are its answers to "
+            f"{parameters['teacher_passes']} views of each image (distillation), not the labels."
         )
     return [
         f"The data set `{facts['name']}`, split by content hash; see the "

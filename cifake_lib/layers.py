@@ -18,20 +18,20 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Config, weights and results are those of Keras's layer, except that the running variance is the
     unbiased one (Ioffe & Szegedy 2015, algorithm 2). Stored under the same name, so that the
-    weights of one load into the other. Anywhere but in training on TensorFlow it is Keras's layer.
+    weights of one load into the other. Without TensorFlow it is Keras's layer.
     """
 
     def call(self, inputs, training=None, mask=None):
         """Normalise a batch `(batch, height, width, channels)`; see Keras's layer."""
-        if fused_batch_norm is None or not (training and self.trainable):
+        if fused_batch_norm is None:
             return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance = fused_batch_norm(
-            inputs,
-            keras.ops.cast(self.gamma, "float32"),
-            keras.ops.cast(self.beta, "float32"),
-            epsilon=self.epsilon,
-            is_training=True,
-        )
+        gamma, beta = (keras.ops.cast(x, "float32") for x in (self.gamma, self.beta))
+        options = {"epsilon": self.epsilon, "is_training": bool(training and self.trainable)}
+        if not options["is_training"]:
+            moments = {"mean": self.moving_mean, "variance": self.moving_variance}
+            moments = {name: keras.ops.cast(x, "float32") for name, x in moments.items()}
+            return fused_batch_norm(inputs, gamma, beta, **moments, **options)[0]
+        outputs, mean, variance = fused_batch_norm(inputs, gamma, beta, **options)
         for moving, measured in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + measured * (1 - self.momentum))
         return outputs

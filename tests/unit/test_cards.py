@@ -376,7 +376,7 @@ def test_the_card_gives_the_command_that_trains_the_model_again():
     assert "Train it again" not in cards.model_card("tuned_cnn")
     usual = {"data_dir": "cifake-train", "tuner": "bayesian", "search_trials": 32}
     own = {"run_id": "seed-7", "profile": "full", "seed": 7, "augmentation": ["shift"]}
-    taught = {"teacher": "resnet50/r", "teacher_weight": 0.5, "initial_weights": "a.weights.h5"}
+    taught = {"teacher": "resnet50/r", "teacher_passes": 5, "initial_weights": "a.weights.h5"}
     run = change_manifest(run, profile="full", parameters={**usual, **own, **taught})
     card = cards.model_card("tuned_cnn")
     (line,) = re.findall(r"```\n(.*)\n```", card)
