@@ -1,4 +1,4 @@
-"""The figures of the dashboard's second tab, drawn from the run of the evaluation."""
+"""The figures of the dashboard's second tab, drawn from the runs of notebooks 05 and 06."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from html import escape
 
 from matplotlib.figure import Figure
 
-from cifake_lib import evaluation, plots
+from cifake_lib import evaluation, plots, plots_generalisation, plots_robustness
 from cifake_lib.runs import Run
 
 
-def figures_html(run: Run) -> str:
-    """Draw F1 by class, ROC curves and confusion matrices.
+def figures_html(run: Run, robustness: Run | None = None) -> str:
+    """Draw F1 by class, ROC curves, confusion matrices, and what changed images do to accuracy.
 
     Args:
         run: A run of the evaluation stage.
+        robustness: A run of the robustness stage; its figure is left out if None.
 
     Returns:
         HTML with the figures as inline SVG images.
@@ -40,7 +41,30 @@ def figures_html(run: Run) -> str:
     return (
         f'<div class="cf-figures">{"".join(large)}</div>'
         f'<div class="cf-figures cf-matrices">{"".join(matrices)}</div>'
+        f'<div class="cf-figures">{"".join(_changed(run, robustness))}</div>'
     )
+
+
+def _changed(run: Run, robustness: Run | None) -> list[str]:
+    conditions = run.read_csv("robustness.csv")
+
+    def cells(ax):
+        plots_robustness.conditions_heatmap(conditions, ax=ax)
+        ax.set_title("Accuracy when the image is changed (%)")
+        ax.tick_params(axis="x", rotation=15)
+
+    drawn = [_image(cells, "Accuracy of each model on changed images", (5.6, 5.4))]
+    if robustness is not None:
+        deliveries = robustness.read_csv("deliveries.csv")
+
+        def flips(ax):
+            plots_generalisation.flip_bars(deliveries, ax=ax)
+            ax.get_legend().remove()  # The colours are those of the figures above.
+            ax.tick_params(axis="x", rotation=20)
+
+        alt = "How often being sent or re-saved turns the verdict of each model"
+        drawn.append(_image(flips, alt, (5.6, 5.4)))
+    return drawn
 
 
 def _matrix(key: str, counts: list[list[int]]) -> str:

@@ -23,10 +23,12 @@ class Records:
     Attributes:
         models: Run of each trained model by key; those without a run are absent.
         evaluation: Run that compares them on the test split, or None.
+        robustness: Run that takes them to changed images, or None.
     """
 
     models: dict[str, Run]
     evaluation: Run | None
+    robustness: Run | None = None
 
 
 def choose_runs(wanted: str) -> str:
@@ -54,7 +56,7 @@ def read_records(which: str) -> Records:
         What there is.
     """
     found = {}
-    for stage in (*runs.MODEL_STAGES, "evaluation"):
+    for stage in (*runs.MODEL_STAGES, "evaluation", "robustness"):
         try:
             found[stage] = runs.find_run(stage, released=which == "released")
         except RunNotFound:
@@ -62,8 +64,8 @@ def read_records(which: str) -> Records:
         except (OSError, ValueError, KeyError):
             # A manifest cut short by a full disk must not leave a blank page.
             logger.exception("the manifest of %s cannot be read", stage)
-    evaluation = found.pop("evaluation", None)
-    return Records(found, evaluation)
+    measured = [found.pop(stage, None) for stage in ("evaluation", "robustness")]
+    return Records(found, *measured)
 
 
 def training_notice(records: Records) -> str:
@@ -212,7 +214,7 @@ def models_html(records: Records) -> str:
             # Late, because Matplotlib takes a second that the first tab does not need.
             from cifake_lib.dashboard_figures import figures_html
 
-            figures = figures_html(records.evaluation)
+            figures = figures_html(records.evaluation, records.robustness)
         return comparison_html(records) + figures + provenance_html(records)
     except RunDamaged as error:
         return f'<p class="cf-note" role="alert">{escape(str(error))}</p>'

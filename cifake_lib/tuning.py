@@ -185,8 +185,8 @@ def _make_tuner(hypermodel, dataset, settings: Settings, directory: Path):
             _reload(tuner.oracle)
     except json.JSONDecodeError as error:
         raise TrialsFailed(
-            f"{paths.shown(directory / name)} was damaged by an interruption; delete it to search "
-            "anew."
+            f"{paths.shown(directory / name)} was damaged by an interruption, or another process "
+            "is writing it: try again, or delete it to search anew."
         ) from error
     return tuner
 

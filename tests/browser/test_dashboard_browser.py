@@ -146,7 +146,9 @@ def test_the_models_tab_shows_the_numbers_of_the_run_files(page):
             cell = row.locator(f"td[data-metric={metric}]").inner_text()
             assert cell.split()[0] == f"{values[metric]:.3f}", (key, metric)
     images = page.locator(".cf-figures img")
-    assert images.count() == 2 + len(metrics["models"])
+    assert images.count() == 4 + len(metrics["models"])
+    for figure in ("Accuracy of each model on changed images", "How often being sent"):
+        assert page.get_by_role("img", name=figure).is_visible()
     assert all(images.evaluate_all("images => images.map(i => i.naturalWidth > 100)"))
     page.set_viewport_size({"width": 1280, "height": 1500})
     screenshot(page, "models-1280")
