@@ -90,7 +90,7 @@ def metrics_of(key, base):
 
 
 def write_released(folder):
-    """Three models (manifests only) and an evaluation."""
+    """Three models (manifests only), an evaluation and a robustness run."""
     for key in KEYS:
         write_run(folder, key, {}, notes=["trained <without> ImageNet weights"])
     keys = (*KEYS, "ensemble")
@@ -107,8 +107,19 @@ def write_released(folder):
             "metrics.json": json.dumps({"count": 1000, "models": metrics}).encode(),
             "curves.json": json.dumps({key: {"roc": line} for key in keys}).encode(),
             "examples.npz": examples.getvalue(),
+            "robustness.csv": table_of(
+                keys, "corruption,severity,level,accuracy", ["clean,0,nan,0.9", "jpeg,3,50,0.8"]
+            ),
         },
     )
+    deliveries = table_of(keys, "delivery,flipped", ["none,0", "messenger,0.25"])
+    write_run(folder, "robustness", {"deliveries.csv": deliveries})
+
+
+def table_of(keys, columns, rows):
+    """A CSV with these rows for each model."""
+    lines = [f"{key},{row}" for row in rows for key in keys]
+    return "\n".join([f"model,{columns}", *lines, ""]).encode()
 
 
 @pytest.fixture
@@ -303,9 +314,18 @@ def test_the_models_tab_is_read_from_the_run_files_when_opened(dashboard, releas
             assert f'<td data-metric="{metric}">{values[metric]:.3f}' in row
         assert "2 min" in row and "123,456" in row
     assert "0.690–0.730" in page and "1,000 images" in page
-    assert page.count("<img") == 2 + 4
+    assert page.count("<img") == 4 + 4
     assert "20260102-030405-resnet50" in page and "2026-01-02" in page
     assert "trained &lt;without&gt; ImageNet weights" in page
+
+
+def test_without_a_robustness_run_its_figure_alone_is_missing(released):
+    shutil.rmtree(released / "robustness")
+    dashboard = Dashboard(detector=Redness())
+    dashboard.on_tab(1)
+    page = dashboard._models.value
+    assert "Accuracy of each model on changed images" in page
+    assert "How often being sent" not in page and "<table" in page
 
 
 def test_numbers_of_another_run_are_called_so(released):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from cifake_lib import batches, data, distillation, results, runs
+from cifake_lib.framework import keras
 
 ARGUMENTS = {"image_size": 32, "augmentation": [], "filters": [4, 4]}
 HISTORY = pd.DataFrame({"seconds": [2.0], "images_per_second": [8.0], "peak_memory_mb": [9.0]})
@@ -40,11 +41,12 @@ def teacher(monkeypatch, tmp_path, images, dataset):
 
     monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("CIFAKE_CACHE", str(tmp_path / "cache"))
+    keras.utils.set_random_seed(0)
     model = models.build_model("baseline_cnn", **ARGUMENTS)
     run = runs.start_run("baseline_cnn", run_id="one")
     run = results.finish_model_run(run, model, dataset, images, HISTORY, arguments=ARGUMENTS)
     # An untrained model's is at its bound, and all its answers one half.
-    run.manifest["temperature"] = 0.1
+    run.manifest["temperature"] = 0.02
     return run
 
 
@@ -74,8 +76,8 @@ def test_targets_are_the_teachers_answers_to_what_the_student_sees(teacher, data
     assert views.shape == (20, 32, 32, 3) and targets.dtype == np.float32
     # Now and then the rectangle lies outside, or comes from the image itself.
     assert sum((views == image).all((1, 2, 3)).any() for image in images) < 8
-    np.testing.assert_allclose(targets[:, 0], answers_of(teacher, views), atol=1e-3)
-    assert np.std(targets) > 0.01
+    np.testing.assert_allclose(targets[:, 0], answers_of(teacher, views), atol=5e-3)
+    assert np.std(targets) > 0.02
 
 
 def test_views_are_of_training_images_only(teacher, dataset, images, plain):
