@@ -1,9 +1,10 @@
 """From logits to probabilities that mean what they say: temperature, reliability, ensemble."""
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 
 logger = logging.getLogger(__name__)
@@ -56,12 +57,13 @@ def fit_temperature(y_true: np.ndarray, logits: np.ndarray) -> float:
     return temperature
 
 
-def ensemble_logit(logits: np.ndarray) -> np.ndarray:
-    """Return the logit of the ensemble: the mean over models, the log of the mean odds ratio.
+def ensemble_logit(logits: np.ndarray, weights: Sequence[float] | None = None) -> np.ndarray:
+    """Return the logit of the ensemble: the weighted mean over models.
 
     Args:
         logits: float array, shape (models, N), each row already divided by its temperature, so
             that an over-confident model has no louder voice than the others.
+        weights: one per model, see `fit_weights`; all alike if None.
 
     Returns:
         float64 array, shape (N,).
@@ -72,7 +74,35 @@ def ensemble_logit(logits: np.ndarray) -> np.ndarray:
     logits = np.asarray(logits, dtype=np.float64)
     if logits.ndim != 2:
         raise ValueError(f"expected logits of shape (models, images), received {logits.shape}")
-    return logits.mean(axis=0)
+    return np.average(logits, axis=0, weights=weights)
+
+
+def fit_weights(y_true: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Return the weights of the mean over models with the smallest log loss after temperature.
+
+    Fit them on validation, never on test. A mean of equals is worse than its best member where
+    that member is much better than the others. Weights are not negative, so a model that adds
+    nothing is left out rather than held against the others. Source: Breiman 1996, "Stacked
+    regressions".
+
+    Args:
+        y_true: int array, shape (N,), 1 = FAKE.
+        logits: float array, shape (models, N), each row already divided by its temperature.
+
+    Returns:
+        float64 array, shape (models,), at least 0, with sum 1.
+    """
+    signed = np.where(np.asarray(y_true) == 1, 1.0, -1.0) * np.asarray(logits, dtype=np.float64)
+    start = np.full(len(signed), 1 / len(signed))
+
+    def log_loss(scales):
+        margin = scales @ signed
+        return np.logaddexp(0, -margin).mean(), -(signed * expit(-margin)).mean(axis=1)
+
+    # What sums to more or less than 1 is the inverse of the temperature, which is fitted after.
+    bounds = [(0, 1 / TEMPERATURE_BOUNDS[0])] * len(signed)
+    scales = minimize(log_loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return scales / scales.sum() if scales.sum() > 0 else start
 
 
 def expected_calibration_error(y_true: np.ndarray, y_score: np.ndarray, *, bins: int = 15) -> float:

@@ -22,7 +22,8 @@ _WHAT = {
     "baseline_cnn": "A plain convolutional network: blocks of convolutions, pooling, one output.",
     "tuned_cnn": "A convolutional network whose shape and training were chosen by a search.",
     "resnet50": "ResNet-50 (He et al. 2016) with one output.",
-    "ensemble": "The mean of its models' logits, each divided by its model's temperature; the mean "
+    "ensemble": "The weighted mean of its models' logits, each divided by its model's "
+    "temperature; the mean "
     "is divided by a temperature of its own.",
 }
 _USE = [
@@ -94,11 +95,12 @@ def ensemble_card() -> str:
     for stage, run in found.items():
         name, parameters = (run.manifest["model"][key] for key in ("display_name", "parameters"))
         link = f"[{name}](../{stage}/MODEL_CARD.md)"
-        rows.append([link, f"`{run.run_id}`", f"{parameters:,}", hardware(run)])
+        weight = f"{evaluation.manifest['ensemble']['weights'][stage]:.3f}"
+        rows.append([link, f"`{run.run_id}`", weight, f"{parameters:,}", hardware(run)])
     sections = {
         "What it is": [
             _WHAT["ensemble"],
-            table(["model", "run", "parameters", "trained on"], rows),
+            table(["model", "run", "weight", "parameters", "trained on"], rows),
             _contract(whole, found),
         ],
         "Intended use": [_USE],
@@ -108,8 +110,8 @@ def ensemble_card() -> str:
             "images."
         ],
         "Training": [
-            "Its temperature and thresholds were fitted on validation images. Its models were "
-            f"trained for {whole['training_seconds']:,.0f} s together.",
+            "Its weights, temperature and thresholds were fitted on validation images. Its models "
+            f"were trained for {whole['training_seconds']:,.0f} s together.",
             energy(found),
         ],
         **result_sections("ensemble", evaluation, found),
@@ -267,13 +269,16 @@ def _markdown(part: str | list[str] | pd.DataFrame) -> str:
 def _contract(size: Mapping, found: Mapping[str, Run]) -> list[str]:
     models = [run.manifest["model"] for run in found.values()]
     side = models[0]["input_size"]
-    flipped = all(model.get("flip_averaged") for model in models)
+    averaged = all(model.get("view_averaged") for model in models)
     return [
         f"Input: RGB, uint8 or float in 0–255, shape `(batch, {side}, {side}, 3)`. Scaling is part "
         "of the model.",
         "Output: one logit an image; `p_fake = sigmoid(logit / temperature)`. FAKE is the positive "
         "class (1), REAL is 0.",
-        "Each logit is the mean over an image and its mirror image." if flipped else "",
+        "Each logit is the mean over four views of an image: moved up or down by a sixteenth of "
+        "its height, mirrored or not."
+        if averaged
+        else "",
         f"Size: {size['parameters']:,} parameters; the weights take "
         f"{size['weights_bytes'] / 1e6:.2f} MB.",
     ]

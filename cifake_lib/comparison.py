@@ -39,7 +39,7 @@ def compare(
     temperatures = {stage: run.manifest["temperature"] for stage, run in found.items()}
     metrics = evaluation.evaluate_models(
         y_true,
-        {stage: predictions[f"{stage}_logit"].to_numpy() for stage in found},
+        {key: predictions[f"{key}_logit"].to_numpy() for key in (*found, "ensemble")},
         {**temperatures, "ensemble": ensemble["temperature"]},
     )
     thresholds = {stage: run.manifest["thresholds"] for stage, run in found.items()}

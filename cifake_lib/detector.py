@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from cifake_lib.images import fit_image
 if TYPE_CHECKING:
     import keras
 
-BATCH_SIZE = 256
+BATCH_SIZE = 64  # of which a model makes four views each
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +67,15 @@ class Detector:
         models: Keras models by key, in the order they were asked for.
         runs: The run folder of each model, by the same keys.
         missing: For each model that could not be loaded, a sentence that says why.
-        ensemble_temperature: Of the mean of the models' calibrated logits; 1 where no evaluation
-            has fitted it for just these models.
+        ensemble_weights: Of each model in the mean of their calibrated logits, by key; empty, that
+            is all alike, where no evaluation has fitted them for just these models.
+        ensemble_temperature: Of that mean; 1 where it is not fitted either.
     """
 
     models: dict[str, keras.Model]
     runs: dict[str, run_folders.Run]
     missing: dict[str, str]
+    ensemble_weights: dict[str, float] = field(default_factory=dict)
     ensemble_temperature: float = 1.0
 
     @classmethod
@@ -114,8 +116,8 @@ class Detector:
                 "included sample in a few minutes. " + " ".join(dict.fromkeys(missing.values()))
             )
         loaded = {key: found[key] for key in models}
-        temperature = _ensemble_temperature(loaded, released=runs == "released")
-        return cls(models, loaded, missing, temperature)
+        fitted = _fitted_ensemble(loaded, released=runs == "released")
+        return cls(models, loaded, missing, *fitted)
 
     @property
     def input_size(self) -> int:
@@ -126,8 +128,8 @@ class Detector:
         """Judge images of any size.
 
         Every model sees each image through `fit_image` and applies its own temperature; the
-        ensemble is the sigmoid of the mean of the calibrated logits, divided by a temperature of
-        its own, with 0.5 as its threshold.
+        ensemble is the sigmoid of the weighted mean of the calibrated logits, divided by a
+        temperature of its own, with 0.5 as its threshold.
 
         Args:
             images: RGB images, or uint8 arrays of shape `(height, width, 3)`, 0–255.
@@ -139,7 +141,8 @@ class Detector:
             return []
         logits = np.stack([self._logits(key, images) for key in self.models])
         p_fake = probability(logits)
-        together = probability(ensemble_logit(logits), self.ensemble_temperature)
+        weights = [self.ensemble_weights.get(key, 1.0) for key in self.models]
+        together = probability(ensemble_logit(logits, weights), self.ensemble_temperature)
         return [
             Verdict(
                 p_fake=float(together[index]),
@@ -169,12 +172,15 @@ class Detector:
         return np.concatenate(logits).astype(np.float64) / manifest["temperature"]
 
 
-def _ensemble_temperature(loaded: dict[str, run_folders.Run], *, released: bool) -> float:
+def _fitted_ensemble(
+    loaded: dict[str, run_folders.Run], *, released: bool
+) -> tuple[dict[str, float], float]:
+    """Return weights and temperature of an evaluation of just these models, or none and 1."""
     try:
         evaluation = run_folders.find_run("evaluation", released=released)
     except run_folders.RunNotFound:
-        return 1.0
+        return {}, 1.0
     ensemble = evaluation.manifest.get("ensemble")
     if ensemble and ensemble["members"] == {key: run.run_id for key, run in loaded.items()}:
-        return ensemble["temperature"]
-    return 1.0
+        return ensemble["weights"], ensemble["temperature"]
+    return {}, 1.0

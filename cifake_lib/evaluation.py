@@ -19,7 +19,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from cifake_lib.calibration import ensemble_logit, expected_calibration_error, probability
+from cifake_lib.calibration import expected_calibration_error, probability
 from cifake_lib.intervals import bootstrap_interval, confusion_metrics
 
 INTERVAL_METRICS = ("f1", "accuracy", "roc_auc", "precision_fake", "recall_fake")
@@ -205,23 +205,21 @@ def evaluate_models(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, dict]:
-    """Score every model, and the ensemble of all of them, with bootstrap intervals.
+    """Score every model with bootstrap intervals.
 
     Args:
         y_true: int array, shape (N,), 0 = REAL, 1 = FAKE, both present.
         logits: model key → float array, shape (N,), before the sigmoid.
-        temperatures: model key, and perhaps "ensemble" → temperature from validation.
-        thresholds: model key (or "ensemble") → threshold on p_fake; .5 where there is none.
+        temperatures: model key → temperature from validation.
+        thresholds: model key → threshold on p_fake; .5 where there is none.
         resamples: bootstrap samples of each interval.
         seed: of the resampling; the same resamples for every model.
 
     Returns:
-        Model key, and "ensemble" → the dict of `scores` plus `intervals`: metric → [low, high] at
+        Model key → the dict of `scores` plus `intervals`: metric → [low, high] at
         95 % for the names in `INTERVAL_METRICS`.
     """
     scaled = {key: np.asarray(values) / temperatures[key] for key, values in logits.items()}
-    together = ensemble_logit(np.stack(list(scaled.values())))
-    scaled["ensemble"] = together / temperatures.get("ensemble", 1.0)
     metrics = {}
     for key, values in scaled.items():
         y_score, threshold = probability(values), (thresholds or {}).get(key, 0.5)

@@ -22,7 +22,7 @@ _BATCH = 64
 
 
 def unwrapped(model: keras.Model) -> keras.Model:
-    """Return the network inside a model that averages over mirror images, or the model itself."""
+    """Return the network inside a model that averages over views, or the model itself."""
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     return inner[0] if inner else model
 

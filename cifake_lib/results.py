@@ -1,5 +1,6 @@
 """From a trained model to a finished run: weights, predictions, calibration, scores, cost."""
 
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from cifake_lib.data import Dataset
 from cifake_lib.framework import keras
 from cifake_lib.live import LiveTable
 
-PREDICT_BATCH_SIZE = 256
+PREDICT_BATCH_SIZE = 64  # of which a model makes four views each
 HALF_PRECISION_LOSS = 0.0005  # of validation log loss that smaller weights may cost
 DECIMALS = 6  # of stored scores: finer than any threshold, half the file
 
@@ -93,7 +94,7 @@ def finish_model_run(
     history: pd.DataFrame,
     *,
     arguments: Mapping,
-    flip_average: bool = False,
+    view_average: bool = False,
     upstream: Mapping[str, str] | None = None,
 ) -> runs.Run:
     """Store a trained model as a complete run of its stage.
@@ -109,7 +110,7 @@ def finish_model_run(
         images: Of the whole data set, row for row.
         history: As `training.train` returned it.
         arguments: Of the builder; rebuilding the model needs no others.
-        flip_average: From here on the model's logit is the mean over an image and its mirror image.
+        view_average: From here on the model's logit is the mean of `models.view_averaged`.
         upstream: Stage → run id of the runs this one builds on.
 
     Returns:
@@ -123,7 +124,7 @@ def finish_model_run(
     def validate():
         # What is evaluated is always the model loaded back from its file.
         stored = runs.rebuild(run.stage, arguments, weights)
-        stored = models.flip_averaged(stored) if flip_average else stored
+        stored = models.view_averaged(stored) if view_average else stored
         logits = predict_logits(stored, images, rows, name="validation")
         temperature = calibration.fit_temperature(y_true, logits)
         p_fake = calibration.probability(logits, temperature)
@@ -151,7 +152,7 @@ def finish_model_run(
             "display_name": _display_name(run.stage, arguments),
             "parameters": model.count_params(),
             "input_size": model.input_shape[1],
-            "flip_averaged": flip_average,
+            "view_averaged": view_average,
             "weights": runs.WEIGHTS,
             "weights_bytes": weights.stat().st_size,
             "half_precision": {
@@ -166,6 +167,29 @@ def finish_model_run(
         training=training.training_summary(history),
         upstream=dict(upstream or {}),
     )
+
+
+def reopen(run: runs.Run, **changed) -> None:
+    """Make a finished run one that goes on, so that its notebook can be executed once more.
+
+    Training is not repeated: the notebook finds it done, with its weights and its history, and
+    goes through everything after it again. The run keeps its start and what it took.
+
+    Args:
+        run: In `artifacts/runs`, of a model stage. Complete no more when this returns.
+        **changed: Parameters of the notebook that are to have other values.
+    """
+    history, weights = run.read_csv("history.csv"), run.checked(runs.WEIGHTS)
+    folder = run.folder / runs.CHECKPOINTS
+    folder.mkdir()
+    shutil.copy(weights, folder / training.BEST)
+    state = {"phase": training.DONE, "epoch": 0, "wait": 0, "best": history["val_log_loss"].min()}
+    runs.write_json(folder / "state.json", state | {"rows": history.to_dict("records")})
+    started = {name: run.manifest[name] for name in runs.STARTED_WITH}
+    started["started_unix"] = round(time.time() - run.manifest["duration_seconds"], 1)
+    started["parameters"] |= changed
+    runs.write_json(run.folder / runs.STARTED, started)
+    (run.folder / "manifest.json").unlink()
 
 
 def _display_name(stage: str, arguments: Mapping) -> str:

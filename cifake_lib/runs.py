@@ -25,7 +25,11 @@ WEIGHTS = "model.weights.h5"
 # Written around the run, not by it: excluded from the manifest's hashes and from releases.
 CHECKPOINTS = "checkpoints"
 NOTEBOOK = ("notebook.ipynb", "notebook.html")
-_STARTED = "started.json"
+STARTED = "started.json"
+STARTED_WITH = (
+    *("schema", "stage", "run_id", "started_utc", "started_unix"),
+    *("git_commit", "profile", "parameters", "seed"),
+)
 
 
 class RunNotFound(FileNotFoundError):
@@ -146,7 +150,7 @@ class ActiveRun:
         }
         write_json(self.folder / "manifest.json", manifest)
         # Last: a kill before the manifest must leave something to continue from.
-        (self.folder / _STARTED).unlink(missing_ok=True)
+        (self.folder / STARTED).unlink(missing_ok=True)
         shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         return Run(self.stage, self.folder, manifest)
 
@@ -197,8 +201,8 @@ def start_run(
         "parameters": _literals(parameters or {}),
         "seed": seed,
     }
-    if (folder / _STARTED).is_file():
-        before = json.loads((folder / _STARTED).read_text(encoding="utf-8"))
+    if (folder / STARTED).is_file():
+        before = json.loads((folder / STARTED).read_text(encoding="utf-8"))
         if before["parameters"] != started["parameters"]:
             raise ValueError(
                 f"The interrupted run {paths.shown(folder)} was started with other parameters: "
@@ -206,7 +210,7 @@ def start_run(
             )
         started = before
     else:
-        write_json(folder / _STARTED, started)
+        write_json(folder / STARTED, started)
     return ActiveRun(stage, run_id, folder, started)
 
 
@@ -252,7 +256,7 @@ def load_model(run: Run):
     """Rebuild a run's model from the registry and load its weights.
 
     The stored configuration is never executed, and the weights are read only if their hash is the
-    manifest's. A run whose scores are averages over mirror images loads as a model that averages.
+    manifest's. A run whose scores are averages over views loads as a model that averages.
 
     Returns:
         A float32 `keras.Model`, uncompiled.
@@ -262,10 +266,10 @@ def load_model(run: Run):
     """
     facts = run.manifest["model"]
     model = rebuild(facts["builder"], facts["arguments"], run.checked(WEIGHTS))
-    if facts.get("flip_averaged"):
-        from cifake_lib.models import flip_averaged
+    if facts.get("view_averaged"):
+        from cifake_lib.models import view_averaged
 
-        return flip_averaged(model)
+        return view_averaged(model)
     return model
 
 
@@ -299,7 +303,7 @@ def file_hash(path: Path) -> str:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    skipped = {_STARTED, "manifest.json", *NOTEBOOK}
+    skipped = {STARTED, "manifest.json", *NOTEBOOK}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in files}
     return {

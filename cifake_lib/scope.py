@@ -23,7 +23,7 @@ def features(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Return what the network saw before its last layer.
 
     Args:
-        model: One logit; for a model that averages over mirror images the network inside is used.
+        model: One logit; for a model that averages over views the network inside is used.
         images: uint8 `(N, S, S, 3)`, RGB.
 
     Returns:

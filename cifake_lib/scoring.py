@@ -1,6 +1,6 @@
 """Models and their ensemble, fitted on validation images and loaded: images in, scores out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 
 import numpy as np
@@ -11,29 +11,38 @@ from cifake_lib.data import Dataset
 
 
 def fit_ensemble(found: Mapping[str, runs.Run]) -> dict:
-    """Fit temperature and operating points of the ensemble on the models' validation predictions.
+    """Fit weights, temperature and operating points of the ensemble on validation predictions.
 
     Args:
         found: Stage → run.
 
     Returns:
-        `members`, the run id of each model; `temperature` of the mean of their calibrated logits;
-        `thresholds` by name, see `evaluation.operating_points`; `metrics` on validation.
+        `members`, the run id of each model; `weights` of each (see `calibration.fit_weights`);
+        `temperature` of the weighted mean of their calibrated logits; `thresholds` by name, see
+        `evaluation.operating_points`; `metrics` on validation.
 
     Raises:
         ValueError: The models were not validated on the same images.
     """
     table = _validation_logits(found)
     y_true = table["label"].to_numpy()
-    logits = calibration.ensemble_logit(table[list(found)].to_numpy().T)
+    stacked = table[list(found)].to_numpy().T
+    weights = calibration.fit_weights(y_true, stacked)
+    logits = calibration.ensemble_logit(stacked, weights)
     temperature = calibration.fit_temperature(y_true, logits)
     p_fake = calibration.probability(logits, temperature)
     return {
         "members": {stage: run.run_id for stage, run in found.items()},
+        "weights": dict(zip(found, weights.tolist(), strict=True)),
         "temperature": temperature,
         "thresholds": evaluation.operating_points(y_true, p_fake),
         "metrics": evaluation.scores(y_true, p_fake),
     }
+
+
+def weights_of(found: Iterable[str], ensemble: Mapping) -> list[float]:
+    """Return the ensemble's weight of each stage, in the order given."""
+    return [ensemble["weights"][stage] for stage in found]
 
 
 def _validation_logits(found: Mapping[str, runs.Run]) -> pd.DataFrame:
@@ -71,7 +80,7 @@ def validation_scores(found: Mapping[str, runs.Run], ensemble: Mapping) -> pd.Da
         f"{stage}_p_fake": calibration.probability(values)
         for stage, values in zip(found, logits, strict=True)
     }
-    together = calibration.ensemble_logit(logits)
+    together = calibration.ensemble_logit(logits, weights_of(found, ensemble))
     scored["ensemble_p_fake"] = calibration.probability(together, ensemble["temperature"])
     return table[["path", "label"]].assign(**scored)
 
@@ -101,7 +110,7 @@ def predict(
             scaled.append(logits / run.manifest["temperature"])
             columns[f"{stage}_logit"] = logits
             columns[f"{stage}_p_fake"] = calibration.probability(scaled[-1])
-        together = calibration.ensemble_logit(np.stack(scaled))
+        together = calibration.ensemble_logit(np.stack(scaled), weights_of(found, ensemble))
         columns["ensemble_logit"] = together
         columns["ensemble_p_fake"] = calibration.probability(together, ensemble["temperature"])
         return pd.DataFrame(columns)

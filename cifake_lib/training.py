@@ -22,7 +22,8 @@ from cifake_lib.live import LiveTable
 from cifake_lib.runs import write_json
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
-_BEST = "best.weights.h5"
+BEST = "best.weights.h5"
+DONE = 99  # phase of a state in which every phase is over
 _LOGGED = ("loss", "accuracy", "val_loss", "val_accuracy", "val_log_loss")
 
 
@@ -160,6 +161,8 @@ def train(
     if unknown := sorted({name for phase in phases for name in phase.frozen} - set(names)):
         raise ValueError(f"Expected layers of the model to freeze, received {unknown}")
     keeper = _Keeper(checkpoints, model, batches, seed)
+    if len(before := keeper.history):
+        print(f"{len(before)} epochs were trained before, in {before['seconds'].sum():,.0f} s.")
     with LiveTable() as keeper.live:
         keeper.live.show(keeper.history)
         for number, phase in enumerate(phases):
@@ -236,7 +239,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def load_best(self) -> None:
         if self.state["rows"]:
-            self.bare.load_weights(self.folder / _BEST)
+            self.bare.load_weights(self.folder / BEST)
 
     def on_epoch_begin(self, epoch, logs=None):
         position = len(self.state["rows"])
@@ -280,7 +283,7 @@ class _Keeper(keras.callbacks.Callback):
             )
         if logs["val_log_loss"] < self.state["best"]:
             self.state |= {"best": float(logs["val_log_loss"]), "wait": 0}
-            self._save(self.bare, _BEST)
+            self._save(self.bare, BEST)
         else:
             self.state["wait"] += 1
         if self.state["wait"] >= self.phase.patience:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from cifake_lib.calibration import (
@@ -9,6 +10,7 @@ from cifake_lib.calibration import (
     ensemble_logit,
     expected_calibration_error,
     fit_temperature,
+    fit_weights,
     probability,
 )
 
@@ -64,6 +66,30 @@ def test_ensemble_is_the_mean_of_logits():
     np.testing.assert_allclose(found, [2, -3, 0.5])
     with pytest.raises(ValueError, match=r"expected logits of shape \(models, images\)"):
         ensemble_logit(np.zeros(3))
+
+
+def test_a_weighted_ensemble_is_the_weighted_mean_of_logits():
+    found = ensemble_logit(np.array([[1.0, -2.0], [3.0, -4.0]]), [0.75, 0.25])
+    np.testing.assert_allclose(found, [1.5, -2.5])
+
+
+def test_ensemble_weights_agree_with_a_logistic_regression_without_intercept():
+    rng = np.random.default_rng(0)
+    y_true = rng.integers(0, 2, 3000)
+    logits = (2 * y_true - 1) * np.array([[2.0], [1.0]]) + rng.normal(scale=2, size=(2, 3000))
+    regression = LogisticRegression(C=1e6, fit_intercept=False).fit(logits.T, y_true)
+    expected = regression.coef_[0] / regression.coef_.sum()
+    found = fit_weights(y_true, logits)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert found[0] > found[1]
+
+
+def test_a_model_that_is_always_wrong_gets_no_weight():
+    rng = np.random.default_rng(0)
+    y_true = rng.integers(0, 2, 500)
+    good = (2 * y_true - 1) + rng.normal(size=500)
+    np.testing.assert_allclose(fit_weights(y_true, [good, -good]), [1, 0], atol=1e-6)
+    np.testing.assert_allclose(fit_weights(y_true, [-good, -good]), [0.5, 0.5])
 
 
 def test_calibration_error_by_hand():

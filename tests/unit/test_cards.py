@@ -51,7 +51,7 @@ def train(stage, **parameters):
     model = {
         **{"builder": stage, "display_name": f"The {stage}", "arguments": {"dropout": 0.25}},
         **{"parameters": PARAMETERS[stage], "weights_bytes": 4_560_000},
-        **{"input_size": 48, "flip_averaged": True},
+        **{"input_size": 48, "view_averaged": True},
     }
     training = {
         **{"seconds": 360.0, "epochs": 3, "images_per_second": 1234.4, "peak_memory_mb": 987},
@@ -71,12 +71,16 @@ def evaluate(found):
     rng = np.random.default_rng(0)
     y_true = np.arange(60) % 2
     logits = {stage: rng.normal(size=60) + 2 * y_true - 1 for stage in found}
+    together = np.mean(list(logits.values()), axis=0)
     metrics = evaluation.evaluate_models(
-        y_true, logits, dict.fromkeys([*found, "ensemble"], 1.0), resamples=50
+        y_true,
+        {**logits, "ensemble": together},
+        dict.fromkeys([*found, "ensemble"], 1.0),
+        resamples=50,
     )
     names = [OBJECT_CLASSES[row % 3] for row in range(60)]
     predictions = pd.DataFrame({"label": y_true, "path": names, "object_class": names})
-    conditions, together = [], np.mean(list(logits.values()), axis=0)
+    conditions = []
     for key, values in {**logits, "ensemble": together}.items():
         p_fake = evaluation.probability(values)
         points = evaluation.operating_points(y_true, p_fake)
@@ -114,7 +118,10 @@ def evaluate(found):
     run.write_csv("runs.csv", scored)
     run.write_csv("seeds.csv", comparison.average_over_seeds(scored))
     members = {stage: model.run_id for stage, model in found.items()}
-    return run.finish(data=FACTS, upstream=members, ensemble={"members": members, **FITTED})
+    weights = dict(zip(found, (0.3, 0.2, 0.5), strict=True))
+    return run.finish(
+        data=FACTS, upstream=members, ensemble={"members": members, "weights": weights, **FITTED}
+    )
 
 
 def index():
@@ -210,7 +217,7 @@ def test_a_model_is_described_by_its_manifest():
     card = cards.model_card("baseline_cnn")
     assert card.startswith("# Model card: The baseline_cnn\n")
     assert "1,001 parameters; the weights take 4.56 MB" in card
-    assert "shape `(batch, 48, 48, 3)`" in card and "mirror image" in card
+    assert "shape `(batch, 48, 48, 3)`" in card and "mirrored or not" in card
     assert cells(card, "validation")[1:] == ["31", "41"]
     assert FACTS["split_hash"] in card and "`baseline_cnn-7`, seed 7" in card
     assert cells(card, "learning rate")[1] == "0.00271"
@@ -300,12 +307,13 @@ def test_a_model_that_the_evaluation_did_not_measure_has_no_results(released):
 
 def test_the_ensemble_is_the_sum_of_its_models():
     card = cards.ensemble_card()
-    assert cells(card, "[The resnet50](../resnet50/MODEL_CARD.md)")[1:3] == [
+    assert cells(card, "[The resnet50](../resnet50/MODEL_CARD.md)")[1:4] == [
         "`resnet50-7`",
+        "0.500",
         "300,003",
     ]
     assert "321,006 parameters; the weights take 13.68 MB" in card
-    assert "trained for 1,080 s together" in card
+    assert "were trained for 1,080 s together" in card
     assert "about 6.00 Wh" in card
     assert "He, X. Zhang" in card
 

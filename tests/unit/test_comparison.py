@@ -51,7 +51,7 @@ def train(stage, seed, dataset, images, **parameters):
     # The stage names the builder; both stages are small here.
     run.stage = "baseline_cnn"
     finished = results.finish_model_run(
-        run, model, dataset, images, HISTORY, arguments=ARGUMENTS, flip_average=True
+        run, model, dataset, images, HISTORY, arguments=ARGUMENTS, view_average=True
     )
     return runs.Run(stage, finished.folder, finished.manifest)
 
@@ -74,13 +74,13 @@ def ensemble(found):
 def test_the_ensemble_is_fitted_on_validation_predictions(found, ensemble):
     tables = [run.read_csv("validation_predictions.csv") for run in found.values()]
     y_true = tables[0]["label"].to_numpy()
-    mean = np.mean(
-        [
-            table["logit"] / run.manifest["temperature"]
-            for table, run in zip(tables, found.values(), strict=True)
-        ],
-        axis=0,
-    )
+    scaled = [
+        table["logit"] / run.manifest["temperature"]
+        for table, run in zip(tables, found.values(), strict=True)
+    ]
+    weights = calibration.fit_weights(y_true, scaled)
+    assert ensemble["weights"] == dict(zip(found, weights.tolist(), strict=True))
+    mean = np.average(scaled, axis=0, weights=weights)
     assert ensemble["temperature"] == pytest.approx(calibration.fit_temperature(y_true, mean))
     assert ensemble["members"] == {"baseline_cnn": "seed-1", "tuned_cnn": "seed-2"}
     assert ensemble["metrics"]["count"] == 40
@@ -118,7 +118,8 @@ def test_the_comparison_scores_the_test_images_and_adds_costs(found, ensemble, d
         logits = runs.load_model(run).predict(images[56:], verbose=0).ravel()
         scaled.append(logits / run.manifest["temperature"])
         np.testing.assert_allclose(predictions[f"{stage}_p_fake"], expit(scaled[-1]), atol=1e-5)
-    together = expit(np.mean(scaled, axis=0) / ensemble["temperature"])
+    weights = scoring.weights_of(found, ensemble)
+    together = expit(np.average(scaled, axis=0, weights=weights) / ensemble["temperature"])
     np.testing.assert_allclose(predictions["ensemble_p_fake"], together, atol=1e-5)
 
     metrics = comparison.compare(found, ensemble, predictions)

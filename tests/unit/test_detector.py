@@ -57,11 +57,20 @@ def test_temperature_divides_the_logit_and_the_ensemble_averages_logits():
     assert verdict.models["resnet50"].confidence == pytest.approx(sigmoid(1.0))
 
 
+def test_the_ensemble_weighs_its_models_as_the_evaluation_fitted_them():
+    models = {"baseline_cnn": Brightness(), "resnet50": Brightness(offset=4)}
+    found = {key: run(key) for key in models}
+    weights = {"resnet50": 0.75, "baseline_cnn": 0.25}
+    judge = Detector(models, found, {}, weights, ensemble_temperature=2.0)
+    (verdict,) = judge.predict([plain(20)])
+    assert verdict.p_fake == pytest.approx(sigmoid((0.25 * 2 + 0.75 * -2) / 2))
+
+
 def test_verdicts_come_in_the_order_of_the_images_across_batches():
     model = Brightness(offset=10)
     reds = np.random.default_rng(0).integers(0, 200, 300)
     verdicts = detector({"baseline_cnn": model}).predict([plain(red) for red in reds])
-    assert [len(batch) for batch in model.batches] == [256, 44]
+    assert [len(batch) for batch in model.batches] == [64, 64, 64, 64, 44]
     np.testing.assert_allclose([v.p_fake for v in verdicts], sigmoid(reds / 10 - 10.0), rtol=1e-5)
 
 

@@ -153,7 +153,7 @@ def test_maps_without_contrast_are_counted_and_not_correlated(small_cnn):
 
 def test_model_that_averages_over_mirror_images_is_looked_into(small_cnn):
     images = noise_images(2)
-    wrapped = models.flip_averaged(small_cnn)
+    wrapped = models.view_averaged(small_cnn)
     np.testing.assert_allclose(
         explain.grad_cam(wrapped, images), explain.grad_cam(small_cnn, images), atol=1e-6
     )

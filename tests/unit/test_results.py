@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cifake_lib import data, results, runs, training
+from cifake_lib import batches, data, models, results, runs, training
 from cifake_lib.framework import keras
 
 ARGUMENTS = {"image_size": 32, "augmentation": [], "filters": [4, 4]}
@@ -19,8 +19,6 @@ def images():
 
 @pytest.fixture(scope="module")
 def model():
-    from cifake_lib import models
-
     keras.utils.set_random_seed(0)
     built = models.build_model("baseline_cnn", **ARGUMENTS)
     training.compile_model(built, training.Phase("x", epochs=1, learning_rate=0.01), steps=1)
@@ -96,23 +94,51 @@ def test_speed_is_measured_in_images_per_second(model):
     assert 10 < fast < 1e7
 
 
-def test_flip_averaging_is_part_of_the_stored_model(monkeypatch, tmp_path, model, images, dataset):
+def test_view_averaging_is_part_of_the_stored_model(monkeypatch, tmp_path, model, images, dataset):
     monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
     run = results.finish_model_run(
         runs.start_run("baseline_cnn"),
         *(model, dataset, images, HISTORY),
         arguments=ARGUMENTS,
-        flip_average=True,
+        view_average=True,
     )
-    assert run.manifest["model"]["flip_averaged"]
+    assert run.manifest["model"]["view_averaged"]
     loaded = runs.load_model(run)
-    both = [model.predict(batch, verbose=0) for batch in (images, images[:, :, ::-1])]
-    np.testing.assert_allclose(loaded.predict(images, verbose=0), np.mean(both, axis=0), atol=5e-3)
+    averaged = models.view_averaged(model).predict(images, verbose=0)
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), averaged, atol=5e-3)
     mirrored = loaded.predict(images[:, :, ::-1], verbose=0)
     np.testing.assert_allclose(loaded.predict(images, verbose=0), mirrored, atol=1e-5)
     stored = run.read_csv("validation_predictions.csv")["logit"]
     validation = images[(dataset.table["split"] == "validation").to_numpy()]
     np.testing.assert_allclose(stored, loaded.predict(validation, verbose=0).ravel(), atol=1e-5)
+
+
+def test_a_reopened_run_is_finished_anew_without_training(monkeypatch, tmp_path, images, dataset):
+    monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path / "runs"))
+    phases = [training.Phase("one", 1, 0.01), training.Phase("two", 1, 0.001)]
+
+    def notebook(view_average):
+        run = runs.start_run("baseline_cnn", run_id="one", parameters={"views": view_average})
+        model = models.build_model("baseline_cnn", **ARGUMENTS)
+        fed = batches.training_batches(dataset, images, batch_size=8, seed=0)
+        history = training.train(model, phases, *fed, checkpoints=run.checkpoints, seed=0)
+        made = {"arguments": ARGUMENTS, "view_average": view_average}
+        return results.finish_model_run(run, model, dataset, images, history, **made)
+
+    first = notebook(view_average=False)
+    history, trained = first.read_csv("history.csv"), runs.load_model(first)
+    results.reopen(first, views=True)
+    with pytest.raises(runs.RunNotFound):
+        runs.find_run("baseline_cnn", "one")
+    again = notebook(view_average=True)
+    assert again.manifest["started_utc"] == first.manifest["started_utc"]
+    assert again.manifest["duration_seconds"] < first.manifest["duration_seconds"] + 60
+    assert again.manifest["training"] == first.manifest["training"]
+    pd.testing.assert_frame_equal(again.read_csv("history.csv"), history)
+    expected = models.view_averaged(trained).predict(images, verbose=0)
+    found = runs.load_model(again).predict(images, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert not (again.folder / runs.CHECKPOINTS).exists()
 
 
 def test_weights_stay_whole_where_half_precision_costs_too_much(

@@ -57,7 +57,7 @@ def test_features_feed_the_last_layer(model):
     weights, bias = model.get_layer("logit").get_weights()
     logits = model.predict(images, verbose=0)
     np.testing.assert_allclose(scope.features(model, images) @ weights + bias, logits, atol=1e-4)
-    wrapped = scope.features(models.flip_averaged(model), images)
+    wrapped = scope.features(models.view_averaged(model), images)
     np.testing.assert_allclose(wrapped, scope.features(model, images), atol=1e-5)
 
 
