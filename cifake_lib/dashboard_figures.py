@@ -30,7 +30,7 @@ def figures_html(run: Run, robustness: Run | None = None) -> str:
     curves = run.read_json("curves.json")
 
     def bars(ax):
-        plots.metric_bars(evaluation.comparison_table(metrics), ["f1_fake", "f1_real"], ax=ax)
+        plots.metric_points(evaluation.comparison_table(metrics), ["f1_fake", "f1_real"], ax=ax)
         ax.set_title("F1 of each class")
 
     large = [

@@ -22,7 +22,10 @@ from sklearn.metrics import (
 from cifake_lib.calibration import expected_calibration_error, probability
 from cifake_lib.intervals import bootstrap_interval, confusion_metrics
 
-INTERVAL_METRICS = ("f1", "accuracy", "roc_auc", "precision_fake", "recall_fake")
+INTERVAL_METRICS = (
+    *("f1", "accuracy", "roc_auc"),
+    *("precision_fake", "recall_fake", "f1_fake", "precision_real", "recall_real", "f1_real"),
+)
 
 COMPARISON_COLUMNS = (
     *("accuracy", "roc_auc", "pr_auc", "f1"),

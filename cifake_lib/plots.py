@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.stats import beta
@@ -238,7 +237,7 @@ def reliability(models: Mapping[str, tuple], *, bins: int = 10, ax: Axes | None 
     return ax
 
 
-def metric_bars(
+def metric_points(
     comparison: pd.DataFrame,
     metrics: Sequence[str] = ("accuracy", "f1", "f1_fake", "f1_real"),
     *,
@@ -253,34 +252,41 @@ def metric_bars(
         ax: where to draw.
 
     Returns:
-        Axes with one group of bars a metric, one bar a model, its value written on it.
+        Axes with one group of points a metric, one point a model, its value written above. The
+        axis does not begin at 0: good models differ by less than a bar from there could show.
     """
     ax = open_axes(ax, 9, 3.6)
     width = 0.84 / len(comparison)
     for index, (key, colour) in enumerate(colours(list(comparison.index)).items()):
         places = np.arange(len(metrics)) + (index - (len(comparison) - 1) / 2) * width
         values = comparison.loc[key, list(metrics)].astype(float)
-        ax.bar(places, values, width=width * 0.94, color=colour, label=display_name(key))
-        for place, (metric, value) in zip(places, values.items(), strict=True):
-            low, high = value, value
-            if f"{metric}_low" in comparison:
-                low, high = comparison.loc[key, [f"{metric}_low", f"{metric}_high"]]
-                ax.vlines(place, low, high, color="0.55", linewidth=2)
-            inside = value > 0.25
-            ax.text(
-                place,
-                low - 0.03 if inside else high + 0.03,
-                f"{value:.3f}",
-                rotation=90,
+        lows, highs = (
+            [
+                comparison[f"{metric}_{end}"][key] if f"{metric}_{end}" in comparison else value
+                for metric, value in values.items()
+            ]
+            for end in ("low", "high")
+        )
+        ax.vlines(places, lows, highs, color=colour, linewidth=2)
+        ax.plot(
+            *(places, values, MARKERS.get(key, "o")),
+            color=colour,
+            markersize=7,
+            label=display_name(key),
+        )
+        for place, value, high in zip(places, values, highs, strict=True):
+            ax.annotate(
+                *(f"{value:.3f}", (place, high)),
+                xytext=(0, 5),
+                textcoords="offset points",
                 ha="center",
-                va="top" if inside else "bottom",
-                color="white" if inside and sum(to_rgb(colour)) < 1.2 else "black",
+                fontsize="small",
             )
     label_axes(ax, title="Models compared", y="Score")
     ax.set_xticks(range(len(metrics)), [display_name(metric) for metric in metrics])
     ax.tick_params(axis="x", length=0)
     ax.grid(visible=False, axis="x")
-    ax.set_ylim(0, max(1.0, ax.get_ylim()[1]) * 1.04)
+    ax.margins(y=0.16)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, frameon=False)
     return ax
 

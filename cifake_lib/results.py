@@ -188,6 +188,7 @@ def reopen(run: runs.Run, **changed) -> None:
     started = {name: run.manifest[name] for name in runs.STARTED_WITH}
     started["started_unix"] = round(time.time() - run.manifest["duration_seconds"], 1)
     started["parameters"] |= changed
+    started["notes"] = run.manifest["notes"]
     runs.write_json(run.folder / runs.STARTED, started)
     (run.folder / "manifest.json").unlink()
 

@@ -211,7 +211,7 @@ def start_run(
         started = before
     else:
         write_json(folder / STARTED, started)
-    return ActiveRun(stage, run_id, folder, started)
+    return ActiveRun(stage, run_id, folder, started, started.pop("notes", []))
 
 
 def find_run(stage: str, run_id: str = "", *, released: bool = False) -> Run:

@@ -73,7 +73,7 @@ def test_new_figures_are_unknown_to_pyplot():
         lambda ax, y, s: plots.pr_curves({"resnet50": (y, s)}, ax=ax),
         lambda ax, y, s: plots.reliability({"resnet50": (y, s)}, ax=ax),
         lambda ax, y, s: plots.confusion([[9, 1], [2, 8]], title="Baseline CNN", ax=ax),
-        lambda ax, y, s: plots.metric_bars(
+        lambda ax, y, s: plots.metric_points(
             pd.DataFrame({"f1": [0.9]}, index=["resnet50"]), ["f1"], ax=ax
         ),
         lambda ax, y, s: plots_data.split_counts(
@@ -157,17 +157,17 @@ def test_reliability_compares_scores_with_fractions(ax):
     assert few_high - few_low > 2 * (high - low)
 
 
-def test_metric_bars_are_as_high_as_the_values(ax, evaluated):
+def test_metric_points_are_as_high_as_the_values(ax, evaluated):
     table = comparison_table(evaluated[2])
-    plots.metric_bars(table, ["f1", "roc_auc"], ax=ax)
+    plots.metric_points(table, ["f1", "roc_auc"], ax=ax)
     assert [label.get_text() for label in ax.get_xticklabels()] == [
         "F1 (mean of classes)",
         "ROC AUC",
     ]
-    for key, bars in zip(table.index, ax.containers, strict=True):
-        assert bars.get_label() == plots.display_name(key)
-        assert [bar.get_height() for bar in bars] == table.loc[key, ["f1", "roc_auc"]].tolist()
-        assert same_color(bars[0].get_facecolor(), plots.MODEL_COLOURS[key])
+    for key, points in zip(table.index, ax.lines, strict=True):
+        assert points.get_label() == plots.display_name(key)
+        assert points.get_ydata().tolist() == table.loc[key, ["f1", "roc_auc"]].tolist()
+        assert same_color(points.get_color(), plots.MODEL_COLOURS[key])
     written = [text.get_text() for text in ax.texts]
     assert written[:2] == [f"{table.loc['baseline_cnn', name]:.3f}" for name in ("f1", "roc_auc")]
     interval = ax.collections[0].get_segments()[0][:, 1]

@@ -123,6 +123,7 @@ def test_a_reopened_run_is_finished_anew_without_training(monkeypatch, tmp_path,
         fed = batches.training_batches(dataset, images, batch_size=8, seed=0)
         history = training.train(model, phases, *fed, checkpoints=run.checkpoints, seed=0)
         made = {"arguments": ARGUMENTS, "view_average": view_average}
+        run.notes += [] if view_average else ["Made by hand."]
         return results.finish_model_run(run, model, dataset, images, history, **made)
 
     first = notebook(view_average=False)
@@ -134,6 +135,7 @@ def test_a_reopened_run_is_finished_anew_without_training(monkeypatch, tmp_path,
     assert again.manifest["started_utc"] == first.manifest["started_utc"]
     assert again.manifest["duration_seconds"] < first.manifest["duration_seconds"] + 60
     assert again.manifest["training"] == first.manifest["training"]
+    assert again.manifest["notes"] == ["Made by hand."]
     pd.testing.assert_frame_equal(again.read_csv("history.csv"), history)
     expected = models.view_averaged(trained).predict(images, verbose=0)
     found = runs.load_model(again).predict(images, verbose=0)

@@ -1,0 +1,351 @@
+"""From a score to what a person can use: a verdict, its odds, and what other images got it.
+
+All of it is read from the files of an evaluation run. It holds for images drawn like its test
+images, and for no others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import logit
+
+from cifake_lib.intervals import share_interval
+from cifake_lib.runs import Run
+from cifake_lib.selective import flagged_are_fake
+
+TITLES = {
+    "balanced": "Balanced",
+    "best_f1": "Best F1",
+    "fpr_5": "5 % false alarms",
+    "fpr_1": "1 % false alarms",
+}
+NEIGHBOURS = 100  # at least; fewer tell too little about a share
+SAME_SCORE = 0.5  # logits apart: .5 from .38 to .62, .99 from .984 to .994
+LEAST_TEST_IMAGES = 400  # of fewer, the nearest hundred are not near
+SMALLEST = 1e-6  # scores are stored with six decimals
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold with what it came to on the test images.
+
+    Attributes:
+        name: Key of the threshold, as in `TITLES`.
+        threshold: FAKE from this p_fake on, 0–1; chosen on validation images.
+        true_positive_rate: Share of FAKE called FAKE, 0–1.
+        true_positive_interval: Its 95 % interval.
+        false_positive_rate: Share of REAL called FAKE, 0–1.
+        false_positive_interval: Its 95 % interval.
+    """
+
+    name: str
+    threshold: float
+    true_positive_rate: float
+    true_positive_interval: tuple[float, float]
+    false_positive_rate: float
+    false_positive_interval: tuple[float, float]
+
+    @property
+    def title(self) -> str:
+        """What people read for the name."""
+        return TITLES.get(self.name, self.name.replace("_", " ").capitalize())
+
+    @property
+    def sentence(self) -> str:
+        """What the threshold does, in one sentence."""
+        low, high = self.false_positive_interval
+        return (
+            f"From a score of {self.threshold:.3g} on an image is called FAKE. On the test images "
+            f"this found {_percent(self.true_positive_rate)} of the FAKE and gave a false alarm on "
+            f"{_percent(self.false_positive_rate)} of the REAL (95 % interval {100 * low:.1f}–"
+            f"{_percent(high)})."
+        )
+
+    def probability_fake_if_flagged(self, prevalence: float) -> float:
+        """Return how often an image called FAKE is FAKE, by how common FAKE is.
+
+        Args:
+            prevalence: Share of FAKE among the images that come in, 0–1.
+
+        Returns:
+            Probability, 0–1; NaN where nothing is called FAKE. See `selective.flagged_are_fake`.
+        """
+        rates = (self.true_positive_rate, self.false_positive_rate)
+        return float(flagged_are_fake(*rates, prevalence))
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """From which confidence on an answer counts as certain; see `selective.abstention`.
+
+    Attributes:
+        certain_from: Confidence of the likelier class, .5–1, chosen on validation images; above 1
+            if no confidence is enough.
+        coverage: Share of the test images with a certain answer, 0–1.
+        accuracy: Share of those answers that are right, 0–1; None without any.
+    """
+
+    certain_from: float
+    coverage: float
+    accuracy: float | None
+
+    @property
+    def sentence(self) -> str:
+        """What abstaining costs and gains, in one sentence."""
+        if self.accuracy is None:
+            return "No answer on the test images counts as certain."
+        return (
+            f"An answer counts as certain from {_percent(self.certain_from)} confidence on: "
+            f"{_percent(self.coverage)} of the test images got one, and "
+            f"{_percent(self.accuracy)} of those were right."
+        )
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """The thresholds of the ensemble and its band of uncertainty, from an evaluation run.
+
+    Attributes:
+        points: Operating point by name, in the order of the run.
+        abstention: When an answer counts as certain.
+        members: Stage → run id of the models that it was all measured with.
+    """
+
+    points: dict[str, OperatingPoint]
+    abstention: Abstention
+    members: dict[str, str]
+
+    @classmethod
+    def from_run(cls, evaluation: Run) -> OperatingPoints:
+        """Read them.
+
+        Args:
+            evaluation: A run of the stage `evaluation`.
+
+        Raises:
+            RunDamaged: A file differs from the manifest.
+        """
+        ensemble = evaluation.manifest["ensemble"]
+        metrics = evaluation.read_json("metrics.json")["models"]["ensemble"]
+        real = sum(metrics["confusion"][0])
+        points = {}
+        for name, threshold in ensemble["thresholds"].items():
+            measured = metrics["operating_points"][name]
+            alarms = measured["false_positive_rate"]
+            points[name] = OperatingPoint(
+                name=name,
+                threshold=threshold,
+                true_positive_rate=measured["true_positive_rate"],
+                true_positive_interval=tuple(measured["true_positive_rate_interval"]),
+                false_positive_rate=alarms,
+                false_positive_interval=share_interval(round(alarms * real), real),
+            )
+        kept = metrics["abstention"]
+        abstention = Abstention(kept["certain_from"], kept["coverage"], kept["accuracy"])
+        return cls(points, abstention, dict(ensemble["members"]))
+
+    def belong_to(self, models: Mapping[str, Run]) -> bool:
+        """Return whether the numbers are of just these models; of others they say nothing."""
+        return self.members == {key: run.run_id for key, run in models.items()}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to say about one image.
+
+    Attributes:
+        word: "REAL", "FAKE" or "UNCERTAIN".
+        p_fake: Probability of FAKE by the ensemble, 0–1.
+        reason: Why, in one sentence.
+        threshold_name: Of the operating point, as in `TITLES`.
+        threshold: Of the operating point, 0–1.
+        certain_from: Confidence from which on an answer is certain; None if every answer counts.
+    """
+
+    word: str
+    p_fake: float
+    reason: str
+    threshold_name: str
+    threshold: float
+    certain_from: float | None = None
+
+
+def decide(
+    p_fake: float, point: OperatingPoint | None = None, *, abstention: Abstention | None = None
+) -> Decision:
+    """Say REAL, FAKE or UNCERTAIN.
+
+    Uncertain is an answer with less confidence than `abstention` asks for, and one where threshold
+    and probability point to different classes: a score of .9 below a threshold of .95 is no reason
+    to call an image REAL.
+
+    Args:
+        p_fake: Probability of FAKE by the ensemble, 0–1.
+        point: Whose threshold parts REAL from FAKE; .5 where no evaluation has measured the models.
+        abstention: When an answer is certain; without it the threshold alone decides.
+
+    Raises:
+        ValueError: `p_fake` is no probability.
+    """
+    p_fake = _checked(p_fake)
+    name, threshold = (point.name, point.threshold) if point else ("balanced", 0.5)
+    certain_from = abstention.certain_from if abstention else None
+    word = "FAKE" if p_fake >= threshold else "REAL"
+    side = "at or above" if word == "FAKE" else "below"
+    reason = f"The score is {side} the threshold of {threshold:.3g}."
+    if abstention and max(p_fake, 1 - p_fake) < certain_from:
+        word = "UNCERTAIN"
+        reason = (
+            f"The models are not sure enough: {_percent(certain_from)} confidence would do."
+            if certain_from <= 1
+            else "These models are never sure enough."
+        )
+    elif abstention and (p_fake >= 0.5) != (word == "FAKE"):
+        word = "UNCERTAIN"
+        reason = f"The likelier class is on the other side of the threshold of {threshold:.3g}."
+    return Decision(word, p_fake, reason, name, threshold, certain_from)
+
+
+@dataclass(frozen=True)
+class SimilarImages:
+    """The test images whose scores are nearest to a score.
+
+    Attributes:
+        count: How many there are, at least `NEIGHBOURS`.
+        fake: How many of them are FAKE.
+        lowest: Lowest p_fake among them, 0–1.
+        highest: Highest p_fake among them, 0–1.
+        interval: 95 % interval of the share of FAKE, 0–1; see `intervals.share_interval`.
+    """
+
+    count: int
+    fake: int
+    lowest: float
+    highest: float
+    interval: tuple[float, float] = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "interval", share_interval(self.fake, self.count))
+
+    @property
+    def share(self) -> float:
+        """Share of FAKE, 0–1."""
+        return self.fake / self.count
+
+    @property
+    def sentence(self) -> str:
+        """The share as a frequency, with its interval and what it was measured on."""
+        low, high = math.floor(100 * self.interval[0]), math.ceil(100 * self.interval[1])
+        # As many decimals as it takes to tell the ends apart.
+        spans = [f"{self.lowest:.{n}f}–{self.highest:.{n}f}" for n in range(2, 7)]
+        span = next((text for text in spans if len(set(text.split("–"))) == 2), spans[-1])
+        return (
+            f"Of 100 test images with a score like this, {_of_100(self.share)} FAKE (95 % "
+            f"interval {low}–{high}; measured on {self.count:,} images with scores of {span})."
+        )
+
+
+@dataclass(frozen=True)
+class MeasuredScores:
+    """Scores of the ensemble on the test images, with the truth.
+
+    Attributes:
+        p_fake: float array `(N,)`, 0–1.
+        is_fake: bool array `(N,)`.
+    """
+
+    p_fake: np.ndarray
+    is_fake: np.ndarray
+
+    @classmethod
+    def from_run(cls, evaluation: Run) -> MeasuredScores:
+        """Read them from an evaluation run.
+
+        Raises:
+            RunDamaged: A file differs from the manifest.
+        """
+        table = evaluation.read_csv("predictions.csv")
+        return cls(table["ensemble_p_fake"].to_numpy(), table["label"].to_numpy() == 1)
+
+    def like(self, p_fake: float) -> SimilarImages | None:
+        """Find the test images with about this score, so that they tell what it means.
+
+        Near is what is near in logits: most scores lie close to 0 or 1, so that of the nearest by
+        probability too many would come from the crowded side. All images within `SAME_SCORE` count,
+        and where they are fewer than `NEIGHBOURS`, the circle widens until it holds as many.
+
+        Args:
+            p_fake: Probability of FAKE by the ensemble, 0–1.
+
+        Returns:
+            What they are; None if there are fewer than `LEAST_TEST_IMAGES` test images.
+
+        Raises:
+            ValueError: `p_fake` is no probability.
+        """
+        if len(self.p_fake) < LEAST_TEST_IMAGES:
+            return None
+        distance = np.abs(_logit(self.p_fake) - _logit(_checked(p_fake)))
+        hundredth = np.partition(distance, NEIGHBOURS - 1)[NEIGHBOURS - 1]
+        # With all that are equally far: which of them to leave out would be chance.
+        near = distance <= max(hundredth, SAME_SCORE) + 1e-9
+        scores = self.p_fake[near]
+        return SimilarImages(
+            int(near.sum()), int(self.is_fake[near].sum()), float(scores.min()), float(scores.max())
+        )
+
+
+def fake_at_prevalence(p_fake: float, prevalence: float, *, calibrated_at: float = 0.5) -> float:
+    """Return what a score becomes where FAKE is rarer, or more common, than in calibration.
+
+    Prior shift: the odds are multiplied by the ratio of prior odds. It assumes that FAKE images
+    look like the FAKE of the test and REAL like its REAL, and only their shares differ. A score
+    close to 0 or 1 claims more than the test images can check: take both ends of
+    `SimilarImages.interval` along. Source: Saerens et al. 2002, "Adjusting the outputs of a
+    classifier to new a priori probabilities".
+
+    Args:
+        p_fake: Calibrated probability of FAKE, 0–1.
+        prevalence: Share of FAKE among the images that come in, above 0 and below 1.
+        calibrated_at: Share of FAKE among the images of the calibration, above 0 and below 1; half
+            of CIFAKE is FAKE.
+
+    Returns:
+        Probability of FAKE, 0–1.
+
+    Raises:
+        ValueError: `p_fake` is no probability, or a share is not above 0 and below 1.
+    """
+    p_fake = _checked(p_fake)
+    for share in (prevalence, calibrated_at):
+        if not 0 < share < 1:
+            raise ValueError(f"expected a share of FAKE above 0 and below 1, received {share}")
+    fake = p_fake * prevalence / calibrated_at
+    real = (1 - p_fake) * (1 - prevalence) / (1 - calibrated_at)
+    return fake / (fake + real)
+
+
+def _logit(p_fake):
+    return logit(np.clip(p_fake, SMALLEST, 1 - SMALLEST))
+
+
+def _checked(p_fake: float) -> float:
+    if not 0 <= p_fake <= 1:
+        raise ValueError(f"expected a probability of 0–1, received {p_fake}")
+    return float(p_fake)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _of_100(share: float) -> str:
+    """Write a share as a count that is 0 or 100 only if it is none or all."""
+    if 0 < share < 0.005:
+        return "fewer than 1 is"
+    count = "more than 99" if 0.995 <= share < 1 else f"{100 * share:.0f}"
+    return f"{count} is" if count == "1" else f"{count} are"

@@ -1,0 +1,133 @@
+"""Trained networks in LiteRT: the scores of Keras without TensorFlow, in a third of the memory.
+
+TensorFlow takes seconds to start and most of a gigabyte, too much for a dashboard that runs a
+process for each visitor. A network is converted once, when its run is finished; whoever asks it
+afterwards needs only `ai-edge-litert`. The converted file also gives what the network saw, so that
+heat maps and the scope check need neither gradients nor a second network.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cifake_lib import runs
+
+if TYPE_CHECKING:
+    import keras
+
+FILE = "model.tflite"
+_OUTPUTS = ("logit", "features", "heat")
+# Views in a call: more gain nothing, and memory grows with them.
+_TOGETHER = 32
+
+
+def export(model: keras.Model, target: Path, *, half_precision: bool = True) -> None:
+    """Convert a trained network; needs TensorFlow.
+
+    Args:
+        model: One logit; of a model that averages over views the network inside is converted.
+        target: The `.tflite` file.
+        half_precision: Whether kernels are stored in half precision; they are computed with in
+            single precision all the same.
+    """
+    import tensorflow as tf
+
+    from cifake_lib import explain
+    from cifake_lib.framework import keras
+
+    network = explain.unwrapped(model)
+    last = network.get_layer("logit")
+    maps = network.get_layer(explain.last_feature_map(network)).output
+    rows, columns, channels = maps.shape[1:]
+    pooled = last.input.shape[-1] == channels
+    # Either way the logit is a sum over the cells of the map, and heat holds its terms.
+    kernel = keras.ops.reshape(last.kernel, (1, 1, -1) if pooled else (rows, columns, -1))
+    heat = keras.ops.sum(maps * kernel, axis=-1) / (rows * columns if pooled else 1)
+    outputs = dict(zip(_OUTPUTS, (network.output, last.input, heat), strict=True))
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(network.input, outputs))
+    if half_precision:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    target.write_bytes(converter.convert())
+
+
+def four_views(images: np.ndarray) -> np.ndarray:
+    """Return the views that `models.view_averaged` averages over, one after the other.
+
+    Args:
+        images: `(images, height, width, 3)`.
+
+    Returns:
+        `(4 * images, height, width, 3)`.
+    """
+    height = images.shape[1]
+    by = height // 16
+    padded = np.pad(images, ((0, 0), (by, by), (0, 0), (0, 0)), mode="symmetric")
+    moved = np.concatenate([padded[:, :height], padded[:, 2 * by :]])
+    return np.concatenate([moved, moved[:, :, ::-1]])
+
+
+class Network:
+    """A converted network, loaded.
+
+    Attributes:
+        run: Where it comes from.
+    """
+
+    def __init__(self, run: runs.Run):
+        """Load the network of a run after comparing its file's hash with the manifest.
+
+        Raises:
+            runs.RunDamaged: The file is missing or was changed.
+        """
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.run = run
+        self._averages = run.manifest["model"].get("view_averaged", False)
+        self._interpreter = Interpreter(
+            model_path=str(run.checked(FILE)), num_threads=os.cpu_count()
+        )
+        self._runner = self._interpreter.get_signature_runner()
+        self._lock = threading.Lock()  # An interpreter serves one thread at a time.
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits of images, as a Keras model does.
+
+        Args:
+            images: uint8 or float `(images, height, width, 3)`, RGB in 0–255, of the side that the
+                network takes.
+
+        Returns:
+            float32 `(images, 1)`; the mean over four views where the run averages.
+        """
+        if not self._averages:
+            return self._ask(images)["logit"]
+        return self._ask(four_views(images))["logit"].reshape(4, -1, 1).mean(axis=0)
+
+    def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the network saw in images, as they are.
+
+        Args:
+            images: As for `predict_on_batch`.
+
+        Returns:
+            The features before the last layer, float32 `(images, features)`; and the heat, float32
+            `(images, rows, columns)`: what each cell of the last feature map adds to the logit,
+            above 0 for FAKE. For a network that ends in global average pooling that is Grad-CAM
+            before its clipping at 0 (Selvaraju et al. 2017).
+        """
+        seen = self._ask(images)
+        return seen["features"], seen["heat"]
+
+    def _ask(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        parts = []
+        for start in range(0, len(images), _TOGETHER):
+            batch = np.ascontiguousarray(images[start : start + _TOGETHER], dtype=np.float32)
+            with self._lock:
+                parts.append(self._runner(rgb=batch))
+        return {name: np.concatenate([part[name] for part in parts]) for name in _OUTPUTS}
