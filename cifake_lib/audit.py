@@ -16,10 +16,10 @@ from tqdm.auto import tqdm
 from cifake_lib.data import CLASS_NAMES, Dataset
 from cifake_lib.evaluation import scores
 from cifake_lib.intervals import bootstrap_interval
+from cifake_lib.spectrum import parts_of
 
 HASH_BITS = 64
 _SUBSAMPLINGS = {-1: "", 0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
-SPECTRUM_BINS = 16
 
 
 def perceptual_hashes(images: np.ndarray) -> np.ndarray:
@@ -149,7 +149,7 @@ def colour_statistics(images: np.ndarray) -> pd.DataFrame:
         and contrast between neighbours, all in 0–255 of full scale.
     """
     rows = [np.empty((0, 12))]
-    for part in _parts(images):
+    for part in parts_of(images):
         values = part.astype(np.float32)
         brightness = values @ np.float32([0.299, 0.587, 0.114])
         saturation = values.max(axis=-1) - values.min(axis=-1)
@@ -161,52 +161,6 @@ def colour_statistics(images: np.ndarray) -> pd.DataFrame:
     names = ("red", "green", "blue", "brightness", "saturation", "contrast")
     columns = [f"{name}_{kind}" for name in names for kind in ("mean", "deviation")]
     return pd.DataFrame(np.concatenate(rows), columns=columns)
-
-
-def mean_spectrum(images: np.ndarray) -> np.ndarray:
-    """Return the mean power spectrum of images.
-
-    Args:
-        images: uint8 `(N, S, S, 3)`, RGB; may be a memory map.
-
-    Returns:
-        float64 `(S, S)`: mean log10 of the power of the brightness, frequency 0 in the middle.
-    """
-    total = sum(_log_power(part).sum(axis=0, dtype=np.float64) for part in _parts(images))
-    return total / len(images)
-
-
-def radial_profiles(images: np.ndarray, *, bins: int = SPECTRUM_BINS) -> pd.DataFrame:
-    """Return every image's power spectrum, averaged over all directions.
-
-    Args:
-        images: uint8 `(N, S, S, 3)`, RGB; may be a memory map.
-        bins: Rings of equal width from frequency 0 to half a cycle per pixel.
-
-    Returns:
-        One row per image: mean log10 power in `ring_0`, the lowest frequencies, and so on.
-    """
-    frequency = np.fft.fftshift(np.fft.fftfreq(images.shape[1]))
-    radius = np.hypot(*np.meshgrid(frequency, frequency)).ravel()
-    rings = [(radius >= low / bins / 2) & (radius < (low + 1) / bins / 2) for low in range(bins)]
-    rows = [np.empty((0, bins))]
-    for part in _parts(images):
-        flat = _log_power(part).reshape(len(part), -1).astype(np.float64)
-        rows.append(np.column_stack([flat[:, ring].mean(axis=1) for ring in rings]))
-    return pd.DataFrame(np.concatenate(rows), columns=[f"ring_{index}" for index in range(bins)])
-
-
-def _log_power(images: np.ndarray) -> np.ndarray:
-    """Log10 of the power of each image's brightness, float32 (N, S, S).
-
-    A Hann window hides the step between opposite edges; the mean under it is taken away first.
-    """
-    window = np.outer(np.hanning(images.shape[1]), np.hanning(images.shape[1]))
-    brightness = images.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
-    mean = (brightness * window).sum(axis=(1, 2), keepdims=True) / window.sum()
-    spectrum = np.fft.fft2((brightness - mean) * window)
-    power = np.abs(np.fft.fftshift(spectrum, axes=(1, 2))) ** 2
-    return np.log10(power + 1).astype(np.float32)
 
 
 def shortcut(
@@ -247,10 +201,3 @@ def shortcut(
         "f1": reached["f1"],
         "roc_auc": reached["roc_auc"],
     }
-
-
-def _parts(images: np.ndarray, count: int = 2048):
-    with tqdm(desc="Measuring", total=len(images), unit="image", delay=1) as progress:
-        for start in range(0, len(images), count):
-            yield images[start : start + count]
-            progress.update(len(images[start : start + count]))

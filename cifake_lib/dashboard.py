@@ -6,9 +6,11 @@ directly and looks at `results` and the widgets. Works with ipywidgets 7 (Colab)
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -17,10 +19,15 @@ from PIL import Image
 
 from cifake_lib import dashboard_cards as cards
 from cifake_lib import dashboard_examples as examples
+from cifake_lib import dashboard_exports as exports
 from cifake_lib import dashboard_models as records
+from cifake_lib.analyst import Analyst
 from cifake_lib.dashboard_handlers import guarded, log_to_server, send_again, uploaded_files
 from cifake_lib.dashboard_style import STYLE
-from cifake_lib.images import MAX_BYTES, MAX_PIXELS, ImageError, decode_image
+from cifake_lib.dashboard_threshold import ThresholdPanel
+from cifake_lib.exports import Examined
+from cifake_lib.images import MAX_BYTES, MAX_PIXELS, READABLE, ImageError, decode_image
+from cifake_lib.metadata import metadata_html, read_metadata
 
 if TYPE_CHECKING:
     from cifake_lib.detector import Detector
@@ -31,7 +38,7 @@ LEAD = (
     "(REAL) or for the work of an image generator (FAKE)."
 )
 UPLOAD_HINT = (
-    f"JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; each at most {MAX_BYTES // 2**20} MB and "
+    f"{READABLE}; each at most {MAX_BYTES // 2**20} MB and "
     f"{MAX_PIXELS // 10**6} million pixels, up to {MAX_FILES} files and 500 MB at once. "
     "Pictures are examined in memory and not kept."
 )
@@ -57,7 +64,9 @@ class Dashboard:
     Attributes:
         view: The widget to display.
         detector: The loaded models, or None while they load or when there are none.
+        analyst: The same with what was measured about them.
         results: Examined images, newest first.
+        refused: Files that could not be examined, as records for the exports.
         messages: Sentences shown to the visitor about the last action.
     """
 
@@ -71,7 +80,9 @@ class Dashboard:
         """
         log_to_server()
         self.detector: Detector | None = None
+        self.analyst: Analyst | None = None
         self.results: list[cards.Result] = []
+        self.refused: list[Examined] = []
         self.messages: list[str] = []
         self._wanted = runs
         self._loading = threading.Thread()
@@ -97,15 +108,18 @@ class Dashboard:
         self._empty = widgets.HTML(EMPTY)
         self._progress = widgets.IntProgress(min=0, max=1)
         self._progress.add_class("cf-progress")
-        self._bar = widgets.HBox([self._summary, _button("Clear", lambda _: self.on_clear())])
+        self._saves = widgets.HTML()
+        clear = _button("Clear", lambda _: self.on_clear())
+        self._bar = widgets.HBox([self._summary, self._saves, clear])
         self._bar.add_class("cf-bar-row")
         self._cards = widgets.VBox([])
+        self._threshold = ThresholdPanel(self.on_threshold)
         self._models = widgets.HTML()
         hint = widgets.HTML(f'<p class="cf-note">{UPLOAD_HINT}</p>')
         answers = [self._said, self._progress, self._bar, self._empty, self._cards]
         columns = widgets.VBox(
             [
-                widgets.VBox([self._upload, hint, self._gallery]),
+                widgets.VBox([self._upload, hint, self._gallery, self._threshold.view]),
                 widgets.VBox([self._status, self._again, *answers]),
             ]
         )
@@ -143,12 +157,27 @@ class Dashboard:
         """Examine a built-in example."""
         self._start_action()
         image, truth = self._examples[index]
-        self._examine(image, f"Example {index + 1}", truth)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        self._examine(image, buffer.getvalue(), f"Example {index + 1}", truth)
+
+    @guarded("applying the threshold")
+    def on_threshold(self) -> None:
+        """Decide anew on every examined image."""
+        threshold = self._threshold.threshold
+        self.results = [
+            replace(result, analysis=self.analyst.at_threshold(result.analysis, threshold))
+            for result in self.results
+        ]
+        for place, card in enumerate(self._cards.children):
+            card.value = self._card(self.results[place], len(self.results) - place)
+        self._refresh()
 
     @guarded("clearing the page")
     def on_clear(self) -> None:
         """Forget every image."""
         self.results.clear()
+        self.refused.clear()
         old, self._cards.children = self._cards.children, ()
         for card in old:
             card.close()
@@ -200,23 +229,36 @@ class Dashboard:
                 try:
                     # Looked at before copying: a file far over the limit stays where it is.
                     content = bytes(content) if size <= MAX_BYTES else content
-                    self._examine(decode_image(content, name=name), name)
+                    self._examine(decode_image(content, name=name), content, name)
                 except ImageError as refusal:
                     self.say(str(refusal))
+                    self.refused.append(Examined.refused(content, name=name, error=str(refusal)))
                 self._progress.value += 1
         finally:
             _show(self._progress, False)
 
-    def _examine(self, image: Image.Image, name: str, truth: str = "") -> None:
+    def _examine(self, image: Image.Image, content: bytes, name: str, truth: str = "") -> None:
         if not self.wait():
             return
-        (verdict,) = self.detector.predict([image])
-        size = self.detector.input_size
-        result = cards.make_result(image, name=name, input_size=size, verdict=verdict, truth=truth)
+        threshold = self._threshold.threshold
+        result = cards.make_result(
+            image,
+            name=name,
+            input_size=self.detector.input_size,
+            analysis=self.analyst.examine(image, content, name=name, threshold=threshold),
+            truth=truth,
+            # An example is stored as pixels; its file was made a moment ago and says nothing.
+            metadata="" if truth else metadata_html(read_metadata(content, name=name)),
+        )
         self.results.insert(0, result)
-        card = widgets.HTML(cards.result_card(result, number=len(self.results)))
+        card = widgets.HTML(self._card(result, len(self.results)))
         self._cards.children = (card, *self._cards.children)
         self._refresh()
+
+    def _card(self, result: cards.Result, number: int) -> str:
+        sheet = exports.sheet(result, self.analyst.provenance)
+        shifted = self._threshold.shifted(result.verdict.p_fake)
+        return cards.result_card(result, number=number, sheet=sheet, shifted=shifted)
 
     def _start_action(self) -> None:
         self.messages.clear()
@@ -225,6 +267,11 @@ class Dashboard:
 
     def _refresh(self) -> None:
         self._summary.value = f'<span class="cf-summary">{cards.summary_line(self.results)}</span>'
+        self._saves.value = ""
+        if self.results:
+            self._saves.value = exports.save_links(
+                self.results, self.refused, self.analyst.provenance
+            )
         _show(self._bar, bool(self.results))
         _show(self._empty, not self.results and not self._upload.disabled)
 
@@ -266,6 +313,8 @@ class Dashboard:
             self._ready(detector)
 
     def _ready(self, detector: Detector) -> None:
+        self.analyst = Analyst(detector, self._records.evaluation, self._records.robustness)
+        self._threshold.show(self.analyst)
         self.detector = detector
         status = "".join(
             f'<div class="cf-message" role="status">{escape(sentence)}</div>'

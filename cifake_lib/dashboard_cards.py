@@ -16,12 +16,13 @@ from PIL import Image
 from cifake_lib.images import fit_image
 
 if TYPE_CHECKING:
+    from cifake_lib.analyst import Analysis
     from cifake_lib.detector import ModelVerdict, Verdict
 
 # Pictures up to this side are shown with hard pixel edges; larger ones are photographs.
 PIXEL_ART = 96
 PREVIEW = 480
-ICONS = {"REAL": "●", "FAKE": "◆"}
+ICONS = {"REAL": "●", "FAKE": "◆", "UNCERTAIN": "○"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Result:
         preview: Data URI of a small version of the image.
         model_input: Data URI of what the models see, or "" if that is the image itself.
         input_size: Side of what the models see in pixels.
-        verdict: What the models say.
+        analysis: What the models say, and what it is worth.
         truth: The true class of a built-in example, "" for an upload.
+        metadata: What the file says about itself, as HTML; "" for a built-in example.
     """
 
     name: str
@@ -43,12 +45,29 @@ class Result:
     preview: str
     model_input: str
     input_size: int
-    verdict: Verdict
+    analysis: Analysis
     truth: str = ""
+    metadata: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the models say."""
+        return self.analysis.verdict
+
+    @property
+    def word(self) -> str:
+        """REAL, FAKE or UNCERTAIN."""
+        return self.analysis.record.verdict
 
 
 def make_result(
-    image: Image.Image, *, name: str, input_size: int, verdict: Verdict, truth: str = ""
+    image: Image.Image,
+    *,
+    name: str,
+    input_size: int,
+    analysis: Analysis,
+    truth: str = "",
+    metadata: str = "",
 ) -> Result:
     """Keep what the page needs of an image, and let go of its pixels.
 
@@ -56,8 +75,9 @@ def make_result(
         image: Upright RGB image.
         name: How the card calls it.
         input_size: Side of what the models see in pixels.
-        verdict: What the models say.
+        analysis: What the models say, and what it is worth.
         truth: True class of a built-in example.
+        metadata: What the file says about itself, as HTML.
 
     Returns:
         The record of the image.
@@ -65,7 +85,7 @@ def make_result(
     small = image if max(image.size) <= PREVIEW else _shrunk(image)
     same = image.size == (input_size, input_size)
     seen = "" if same else data_uri(Image.fromarray(fit_image(image, input_size)))
-    return Result(name, image.size, data_uri(small), seen, input_size, verdict, truth)
+    return Result(name, image.size, data_uri(small), seen, input_size, analysis, truth, metadata)
 
 
 def data_uri(image: Image.Image) -> str:
@@ -82,12 +102,14 @@ def percent(probability: float) -> str:
     return "over 99 %" if probability > 0.99 else f"{probability * 100:.0f} %"
 
 
-def result_card(result: Result, *, number: int) -> str:
+def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = "") -> str:
     """Lay out an image, the verdict of the ensemble and the answer of each model.
 
     Args:
         result: The examined image.
         number: Its place in the order of arrival, from 1.
+        sheet: Its evidence sheet, HTML of a page of its own; "" for none.
+        shifted: What the score means where FAKE is as common as the visitor says (not escaped).
 
     Returns:
         HTML.
@@ -103,38 +125,75 @@ def result_card(result: Result, *, number: int) -> str:
     together = "All models together" if len(verdict.models) > 1 else "The one model available"
     truth = ""
     if result.truth:
-        judged = "right" if result.truth == verdict.label else "wrong"
+        judged = "right" if result.truth == result.word else "wrong"
+        judged = "open" if result.word == "UNCERTAIN" else judged
         truth = (
             f'<p class="cf-truth">True class of this example: <b>{result.truth}</b>. '
             f"The verdict is {judged}.</p>"
         )
     rows = "".join(_model_row(key, answer) for key, answer in verdict.models.items())
+    record = result.analysis.record
+    leaning = f"leaning {verdict.label}, " if result.word == "UNCERTAIN" else ""
+    notes = [record.reason] if result.word == "UNCERTAIN" else []
+    notes = "".join(f"<p>{escape(note)}</p>" for note in [*notes, record.meaning, shifted] if note)
     return f"""
-<article class="cf-card" data-label="{verdict.label}">
+<article class="cf-card" data-label="{result.word}">
   <header><span class="cf-name" title="{name}">{name}</span><span class="cf-number">#{number}</span>
   </header>
   <div class="cf-pictures">{"".join(pictures)}</div>
   <div class="cf-answer">
-    <p class="cf-verdict cf-{verdict.label}"><span aria-hidden="true">{ICONS[verdict.label]}</span>
-      <b>{verdict.label}</b> <span class="cf-confidence">{percent(verdict.confidence)} confidence
-      </span></p>
+    <p class="cf-verdict cf-{result.word}"><span aria-hidden="true">{ICONS[result.word]}</span>
+      <b>{result.word}</b> <span class="cf-confidence">{leaning}{percent(verdict.confidence)}
+      confidence</span></p>
     <p class="cf-together">{together}</p>
     {truth}
+    <div class="cf-notes">{notes}</div>
     <div class="cf-models" role="list">
       <div class="cf-scale" aria-hidden="true"><span>REAL</span><span>FAKE</span></div>
       {rows}
     </div>
   </div>
+  {_evidence(result, sheet)}
 </article>"""
+
+
+def _evidence(result: Result, sheet: str) -> str:
+    """What lies below a verdict: closed metadata, and a page to take along."""
+    parts = []
+    if result.metadata:
+        parts.append(
+            "<details><summary>What the file says about itself</summary>"
+            f"{result.metadata}</details>"
+        )
+    if sheet:
+        name = f"{result.name.rsplit('.', 1)[0] or 'image'}-evidence.html"
+        parts.append(download_link(sheet.encode(), name, "text/html", "Save the evidence sheet"))
+    return f'<div class="cf-evidence">{"".join(parts)}</div>' if parts else ""
+
+
+def download_link(content: bytes, name: str, media_type: str, words: str) -> str:
+    """Return a link that saves a file, which is part of the page and needs no server.
+
+    Args:
+        content: The file.
+        name: What to call it (not escaped).
+        media_type: For instance `text/csv`.
+        words: What the visitor reads (not escaped).
+    """
+    text = base64.b64encode(content).decode("ascii")
+    source = f"data:{media_type};charset=utf-8;base64,{text}"
+    return f'<a class="cf-save" download="{escape(name)}" href="{source}">{escape(words)}</a>'
 
 
 def summary_line(results: list[Result]) -> str:
     """Count the examined images: "3 images: 1 REAL, 2 FAKE"."""
     if not results:
         return ""
-    fake = sum(result.verdict.label == "FAKE" for result in results)
+    words = [result.word for result in results]
     noun = "image" if len(results) == 1 else "images"
-    return f"{len(results)} {noun}: {len(results) - fake} REAL, {fake} FAKE"
+    counted = [word for word in ICONS if word != "UNCERTAIN" or word in words]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in counted)
+    return f"{len(results)} {noun}: {counts}"
 
 
 def _model_row(key: str, answer: ModelVerdict) -> str:

@@ -132,6 +132,22 @@ STYLE = """<style>
   .cf-model-name { font-size:13px; white-space:nowrap; }
 }
 
+.cf-UNCERTAIN { color:#4a5560; }
+.cf-notes { font-size:14px; margin:0 0 10px; }
+.cifake .cf-notes p { margin:0 0 6px; }
+.cf-evidence { flex:0 0 100%; border-top:1px solid var(--line); padding-top:10px; display:flex;
+  flex-wrap:wrap; gap:8px 24px; align-items:baseline; }
+.cf-evidence details { flex:1 1 300px; min-width:0; }
+.cf-evidence details[open] { flex-basis:100%; }
+.cf-evidence summary { cursor:pointer; color:var(--accent); font-weight:600; font-size:14px; }
+.cifake a.cf-save { color:var(--accent); font-size:14px; font-weight:600; margin-right:12px; }
+.cifake .cf-facts td { white-space:normal; overflow-wrap:anywhere; }
+.cifake .cf-facts pre { white-space:pre-wrap; margin:4px 0 0; max-height:16em; overflow:auto; }
+.cifake .cf-facts caption { text-align:left; color:var(--muted); }
+.cifake .cf-threshold { border-top:1px solid var(--line); padding-top:14px; }
+.cifake .cf-threshold .widget-inline-hbox { width:100%; margin:0 0 6px; }
+.cifake .cf-threshold .widget-label { width:74px; color:inherit; font:inherit; }
+
 /* models */
 .cf-scroll { overflow-x:auto; margin:0 0 18px; }
 .cifake table.cf-table { border-collapse:collapse; font-size:14px; margin:0; width:100%;

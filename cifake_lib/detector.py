@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from cifake_lib import engine
 from cifake_lib import runs as run_folders
 from cifake_lib.calibration import ensemble_logit, probability
 from cifake_lib.images import fit_image
@@ -64,7 +66,8 @@ class Detector:
     """Trained models that answer together.
 
     Attributes:
-        models: Keras models by key, in the order they were asked for.
+        models: Networks by key, in the order they were asked for: in the light engine where it is
+            installed and the run has a file for it, else in Keras.
         runs: The run folder of each model, by the same keys.
         missing: For each model that could not be loaded, a sentence that says why.
         ensemble_weights: Of each model in the mean of their calibrated logits, by key; empty, that
@@ -72,7 +75,7 @@ class Detector:
         ensemble_temperature: Of that mean; 1 where it is not fitted either.
     """
 
-    models: dict[str, keras.Model]
+    models: dict[str, engine.Network | keras.Model]
     runs: dict[str, run_folders.Run]
     missing: dict[str, str]
     ensemble_weights: dict[str, float] = field(default_factory=dict)
@@ -101,7 +104,7 @@ class Detector:
         for key in keys:
             try:
                 found[key] = run_folders.find_run(key, released=runs == "released")
-                models[key] = run_folders.load_model(found[key])
+                models[key] = _load(found[key])
             except (run_folders.RunNotFound, run_folders.RunDamaged) as error:
                 logger.warning("%s is not available: %s", key, error)
                 missing[key] = str(error)
@@ -170,6 +173,11 @@ class Detector:
             )
             logits.append(np.asarray(self.models[key].predict_on_batch(batch)).ravel())
         return np.concatenate(logits).astype(np.float64) / manifest["temperature"]
+
+
+def _load(run: run_folders.Run) -> engine.Network | keras.Model:
+    light = importlib.util.find_spec("ai_edge_litert") and engine.FILE in run.manifest["files"]
+    return engine.Network(run) if light else run_folders.load_model(run)
 
 
 def _fitted_ensemble(

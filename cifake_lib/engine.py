@@ -8,6 +8,8 @@ heat maps and the scope check need neither gradients nor a second network.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import threading
 from pathlib import Path
@@ -38,7 +40,7 @@ def export(model: keras.Model, target: Path, *, half_precision: bool = True) -> 
     import tensorflow as tf
 
     from cifake_lib import explain
-    from cifake_lib.framework import keras
+    from cifake_lib.framework import keras, native_stderr_held
 
     network = explain.unwrapped(model)
     last = network.get_layer("logit")
@@ -49,11 +51,14 @@ def export(model: keras.Model, target: Path, *, half_precision: bool = True) -> 
     kernel = keras.ops.reshape(last.kernel, (1, 1, -1) if pooled else (rows, columns, -1))
     heat = keras.ops.sum(maps * kernel, axis=-1) / (rows * columns if pooled else 1)
     outputs = dict(zip(_OUTPUTS, (network.output, last.input, heat), strict=True))
-    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(network.input, outputs))
-    if half_precision:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_types = [tf.float16]
-    target.write_bytes(converter.convert())
+    # Both tell at length what they do, on every way to the screen.
+    with native_stderr_held(), contextlib.redirect_stdout(io.StringIO()):
+        converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(network.input, outputs))
+        if half_precision:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        converted = converter.convert()
+    target.write_bytes(converted)
 
 
 def four_views(images: np.ndarray) -> np.ndarray:

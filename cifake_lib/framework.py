@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 @contextlib.contextmanager
-def _native_stderr_held() -> Iterator[None]:
+def native_stderr_held() -> Iterator[None]:
     """Hold back what is written to file descriptor 2; show it if an exception passes."""
     with tempfile.TemporaryFile() as held:
         try:
@@ -34,11 +34,11 @@ def _native_stderr_held() -> Iterator[None]:
             os.close(original)
 
 
-with _native_stderr_held():
+with native_stderr_held():
     import keras
 
     # The first look at the devices has its own chatter.
     # All of them: JAX raises an error when asked for a kind that is not there.
     HAS_GPU = any(name.startswith("gpu") for name in keras.distribution.list_devices())
 
-__all__ = ["HAS_GPU", "keras"]
+__all__ = ["HAS_GPU", "keras", "native_stderr_held"]

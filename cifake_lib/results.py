@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from cifake_lib import calibration, evaluation, models, plots, runs, training
+from cifake_lib import calibration, engine, evaluation, models, plots, runs, training
 from cifake_lib.batches import ImageBatches
 from cifake_lib.data import Dataset
 from cifake_lib.framework import keras
@@ -114,7 +114,8 @@ def finish_model_run(
         upstream: Stage → run id of the runs this one builds on.
 
     Returns:
-        The complete run. Its folder holds the weights, `history.csv`, `validation_predictions.csv`
+        The complete run. Its folder holds the weights, the same for the light engine (see
+        `engine`; left out without TensorFlow), `history.csv`, `validation_predictions.csv`
         and `validation_metrics.json`; the figures of the test split come with `releases.release`.
     """
     weights = run.folder / runs.WEIGHTS
@@ -139,6 +140,10 @@ def finish_model_run(
         save_weights(model, weights)
         halved = whole
     logits, temperature, p_fake, metrics = halved
+    if keras.backend.backend() == "tensorflow":  # The converter is TensorFlow's.
+        stored = runs.rebuild(run.stage, arguments, weights)
+        half = loss < HALF_PRECISION_LOSS
+        engine.export(stored, run.folder / engine.FILE, half_precision=half)
     run.write_csv("history.csv", history)
     run.write_json("validation_metrics.json", metrics)
     table = dataset.table.loc[rows, ["path", "label"]]

@@ -6,34 +6,46 @@ features inside the network (what it sees). The farther of the two, measured aga
 images, decides.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.covariance import LedoitWolf
 
-from cifake_lib import audit, explain
-from cifake_lib.framework import keras
+from cifake_lib.spectrum import radial_profiles
+
+if TYPE_CHECKING:
+    import keras
+
+    from cifake_lib import engine
 
 FALSE_ALARMS = 0.05  # share of validation images that the threshold calls unlike
 
 
-def features(model: keras.Model, images: np.ndarray) -> np.ndarray:
+def features(model: keras.Model | engine.Network, images: np.ndarray) -> np.ndarray:
     """Return what the network saw before its last layer.
 
     Args:
-        model: One logit; for a model that averages over views the network inside is used.
+        model: One logit, in Keras or the light engine; for a model that averages over views the
+            network inside is used.
         images: uint8 `(N, S, S, 3)`, RGB.
 
     Returns:
         float32 `(N, features)`.
     """
+    if hasattr(model, "look"):
+        return model.look(images)[0]
     return _up_to_features(model).predict(images, batch_size=256, verbose=0)
 
 
 @lru_cache(maxsize=2)  # A new model would be compiled anew at each call, for seconds.
 def _up_to_features(model: keras.Model) -> keras.Model:
+    from cifake_lib import explain
+    from cifake_lib.framework import keras
+
     model = explain.unwrapped(model)
     return keras.Model(model.input, model.get_layer("logit").input)
 
@@ -51,7 +63,7 @@ class Gaussian:
     precision: np.ndarray
 
     @classmethod
-    def fit(cls, values: np.ndarray, labels: np.ndarray) -> "Gaussian":
+    def fit(cls, values: np.ndarray, labels: np.ndarray) -> Gaussian:
         """Fit one mean per class and one covariance (Lee et al. 2018).
 
         The covariance is shrunk (Ledoit & Wolf 2004): features outnumber what a sample of images
@@ -61,6 +73,8 @@ class Gaussian:
             values: `(N, D)`.
             labels: `(N,)`, classes.
         """
+        from sklearn.covariance import LedoitWolf  # Only those who fit need it.
+
         classes, of_class = np.unique(labels, return_inverse=True)
         means = np.stack([values[labels == name].mean(axis=0) for name in classes])
         estimate = LedoitWolf(assume_centered=True).fit(values - means[of_class])
@@ -80,7 +94,7 @@ class Scope:
     """What is known of the training images, fitted once and kept with a run.
 
     Attributes:
-        spectrum: Of the rings of the power spectrum, see `audit.radial_profiles`.
+        spectrum: Of the rings of the power spectrum, see `spectrum.radial_profiles`.
         content: Of the network's features.
         known_spectrum: Sorted distances of the validation images by spectrum.
         known_content: The same by content.
@@ -101,7 +115,7 @@ class Scope:
         validation: np.ndarray,
         *,
         false_alarms: float = FALSE_ALARMS,
-    ) -> "Scope":
+    ) -> Scope:
         """Fit to training images; choose the threshold on validation images.
 
         Args:
@@ -111,9 +125,9 @@ class Scope:
             false_alarms: Share of the validation images to be called outside, 0–1.
         """
         images, labels = train
-        spectrum = Gaussian.fit(audit.radial_profiles(images).to_numpy(), labels)
+        spectrum = Gaussian.fit(radial_profiles(images).to_numpy(), labels)
         content = Gaussian.fit(features(model, images), labels)
-        by_spectrum = spectrum.distance(audit.radial_profiles(validation).to_numpy())
+        by_spectrum = spectrum.distance(radial_profiles(validation).to_numpy())
         by_content = content.distance(features(model, validation))
         known_spectrum, known_content = np.sort(by_spectrum), np.sort(by_content)
         strangeness = np.maximum(
@@ -122,7 +136,7 @@ class Scope:
         threshold = float(np.quantile(strangeness, 1 - false_alarms))
         return cls(spectrum, content, known_spectrum, known_content, threshold)
 
-    def strangeness(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
+    def strangeness(self, model: keras.Model | engine.Network, images: np.ndarray) -> np.ndarray:
         """Return how strange images are next to the validation images.
 
         Args:
@@ -134,13 +148,13 @@ class Scope:
             by spectrum or by content, whichever is more; beyond all of them 1 plus the part by
             which the image is farther than the farthest.
         """
-        by_spectrum = self.spectrum.distance(audit.radial_profiles(images).to_numpy())
+        by_spectrum = self.spectrum.distance(radial_profiles(images).to_numpy())
         by_content = self.content.distance(features(model, images))
         return np.maximum(
             _rank(by_spectrum, self.known_spectrum), _rank(by_content, self.known_content)
         )
 
-    def outside(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
+    def outside(self, model: keras.Model | engine.Network, images: np.ndarray) -> np.ndarray:
         """Return which images are unlike those the model knows, bool `(N,)`."""
         return self.strangeness(model, images) > self.threshold
 
@@ -159,7 +173,7 @@ class Scope:
         )
 
     @classmethod
-    def load(cls, path: Path) -> "Scope":
+    def load(cls, path: Path) -> Scope:
         """Read what `save` wrote."""
         with np.load(path) as stored:
             gaussians = [

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cifake_lib import audit, data, splits
+from cifake_lib import audit, data, spectrum, splits
 
 
 def pictures(count, size=32, seed=0):
@@ -115,23 +115,23 @@ def test_colour_statistics_of_known_images():
 def test_spectrum_peaks_at_the_frequency_of_a_grating():
     columns = 128 + 100 * np.cos(2 * np.pi * np.arange(32) * 8 / 32)
     image = np.broadcast_to(columns[None, None, :, None], (1, 32, 32, 3)).astype(np.uint8)
-    spectrum = audit.mean_spectrum(image)
-    row, column = np.unravel_index(spectrum.argmax(), spectrum.shape)
+    power = spectrum.mean_spectrum(image)
+    row, column = np.unravel_index(power.argmax(), power.shape)
     assert row == 16 and abs(column - 16) == 8  # A quarter of a cycle per pixel, across.
-    assert audit.radial_profiles(image).iloc[0].idxmax() == "ring_8"  # Of 16 up to half a cycle.
+    assert spectrum.radial_profiles(image).iloc[0].idxmax() == "ring_8"  # Of 16 up to half a cycle.
 
 
 def test_flat_image_has_no_power():
-    assert audit.mean_spectrum(np.full((1, 32, 32, 3), 90, np.uint8)).max() < 1e-3
+    assert spectrum.mean_spectrum(np.full((1, 32, 32, 3), 90, np.uint8)).max() < 1e-3
 
 
 def test_mean_spectrum_and_profiles_do_not_depend_on_the_parts():
     images = pictures(5)
-    spectrum, profiles = audit.mean_spectrum(images), audit.radial_profiles(images)
-    one_by_one = [audit.mean_spectrum(image[np.newaxis]) for image in images]
-    np.testing.assert_allclose(spectrum, np.mean(one_by_one, axis=0), rtol=1e-5)
+    power, profiles = spectrum.mean_spectrum(images), spectrum.radial_profiles(images)
+    one_by_one = [spectrum.mean_spectrum(image[np.newaxis]) for image in images]
+    np.testing.assert_allclose(power, np.mean(one_by_one, axis=0), rtol=1e-5)
     assert profiles.shape == (5, 16)
-    np.testing.assert_allclose(profiles.iloc[[3]], audit.radial_profiles(images[[3]]), rtol=1e-5)
+    np.testing.assert_allclose(profiles.iloc[[3]], spectrum.radial_profiles(images[[3]]), rtol=1e-5)
 
 
 def test_shortcut_is_judged_on_images_it_was_not_fitted_on(dataset):

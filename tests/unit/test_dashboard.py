@@ -29,8 +29,8 @@ class Redness:
 
     input_size = 32
 
-    def __init__(self, missing=None):
-        self.missing = missing or {}
+    def __init__(self, missing=None, runs=None):
+        self.missing, self.runs, self.models = missing or {}, runs or {}, {}
 
     def predict(self, images):
         verdicts = []

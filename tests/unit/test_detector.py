@@ -27,7 +27,8 @@ class Brightness:
 
 
 def run(key, *, temperature=1.0, input_size=32):
-    return runs.Run(key, None, {"temperature": temperature, "model": {"input_size": input_size}})
+    facts = {"temperature": temperature, "model": {"input_size": input_size}, "files": {}}
+    return runs.Run(key, None, facts)
 
 
 def detector(models, **manifests):

@@ -1,0 +1,167 @@
+"""What is said of one image, beyond the scores: verdict, what it is worth, whether to give one.
+
+All that is measured comes from the files of notebooks 05 and 06, and is used only where they
+measured just the models that answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from cifake_lib import decisions
+from cifake_lib.exports import Examined, Provenance
+from cifake_lib.images import fit_image
+from cifake_lib.runs import Run, RunDamaged
+from cifake_lib.scope import Scope
+
+if TYPE_CHECKING:
+    from cifake_lib.detector import Detector, Verdict
+
+SCOPE_MODEL = "resnet50"  # whose features the scope check was fitted to
+LARGEST = 2  # times the side of the models' images: beyond, an image is of another kind
+KNOWN_ORIGIN = "known"  # as in `data`, which brings scikit-learn
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found out about one image.
+
+    Attributes:
+        verdict: What the models say.
+        outside: Whether the image is unlike those that the models know; None if nobody checked.
+        record: The same for exports, with the decision at the threshold that was asked for.
+    """
+
+    verdict: Verdict
+    outside: bool | None
+    record: Examined
+
+
+@dataclass(frozen=True)
+class Analyst:
+    """Loaded models, with what an evaluation knows about them.
+
+    Attributes:
+        detector: The models.
+        evaluation: Run that compared them, or None; of other models it is not used.
+        robustness: Run that fitted the scope check, or None; of another model it is not used.
+    """
+
+    detector: Detector
+    evaluation: Run | None = None
+    robustness: Run | None = None
+
+    @cached_property
+    def points(self) -> decisions.OperatingPoints | None:
+        """The thresholds that were measured with just these models; None if none were."""
+        if self.evaluation is None:
+            return None
+        try:
+            points = decisions.OperatingPoints.from_run(self.evaluation)
+        except (RunDamaged, KeyError) as error:
+            logger.warning("no operating points: %s", error)
+            return None
+        return points if points.belong_to(self.detector.runs) else None
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What the answers are made with."""
+        return Provenance.from_runs(self.detector.runs, self.evaluation)
+
+    @cached_property
+    def _measured(self) -> decisions.MeasuredScores | None:
+        return decisions.MeasuredScores.from_run(self.evaluation) if self.points else None
+
+    @cached_property
+    def _scope(self) -> Scope | None:
+        own = self.detector.runs.get(SCOPE_MODEL)
+        if own is None or self.robustness is None:
+            return None
+        try:
+            same = self.robustness.manifest["upstream"].get(SCOPE_MODEL) == own.run_id
+            return Scope.load(self.robustness.checked("scope.npz")) if same else None
+        except (RunDamaged, KeyError) as error:
+            logger.warning("no scope check: %s", error)
+            return None
+
+    def examine(
+        self, image: Image.Image, content: bytes, *, name: str, threshold: str = "balanced"
+    ) -> Analysis:
+        """Judge an image.
+
+        Args:
+            image: Upright RGB image.
+            content: The file it was decoded from.
+            name: Of the file.
+            threshold: Key of the operating point.
+        """
+        (verdict,) = self.detector.predict([image])
+        outside = self._outside(image)
+        similar = self._measured.like(verdict.p_fake) if self._measured else None
+        record = Examined.judged(
+            content,
+            name=name,
+            size=image.size,
+            verdict=verdict,
+            decision=self._decide(verdict.p_fake, threshold),
+            # Measured on images like those of training; of others it would be a false promise.
+            meaning=similar.sentence if similar and not outside else "",
+        )
+        return Analysis(verdict, outside, self._scoped(record, outside))
+
+    def at_threshold(self, analysis: Analysis, threshold: str) -> Analysis:
+        """Return the same with the decision at another operating point."""
+        made = self._decide(analysis.verdict.p_fake, threshold)
+        record = replace(
+            analysis.record,
+            verdict=made.word,
+            reason=made.reason,
+            threshold_name=made.threshold_name,
+            threshold=made.threshold,
+        )
+        return replace(analysis, record=self._scoped(record, analysis.outside))
+
+    def _decide(self, p_fake: float, threshold: str) -> decisions.Decision:
+        if self.points is None:
+            return decisions.decide(p_fake)
+        point = self.points.points.get(threshold)
+        return decisions.decide(p_fake, point, abstention=self.points.abstention)
+
+    def _outside(self, image: Image.Image) -> bool | None:
+        if self._scope is None:
+            return None
+        size = self.detector.runs[SCOPE_MODEL].manifest["model"]["arguments"]["image_size"]
+        pixels = fit_image(image, size)[np.newaxis]
+        # A photograph that was shrunk is not what they know, however alike it then looks.
+        return max(image.size) > LARGEST * size or bool(
+            self._scope.outside(self.detector.models[SCOPE_MODEL], pixels)[0]
+        )
+
+    @cached_property
+    def _accuracy_outside(self) -> float | None:
+        """Share of right verdicts on changed test images that the scope check refuses."""
+        table = self.robustness.read_csv("scope.csv")
+        refused = (table["outside"] * table["images"]).where(table["accuracy_outside"].notna(), 0)
+        refused = refused.where(table["kind"] != KNOWN_ORIGIN, 0)
+        if not refused.sum():
+            return None
+        return float((table["accuracy_outside"].fillna(0) * refused).sum() / refused.sum())
+
+    def _scoped(self, record: Examined, outside: bool | None) -> Examined:
+        if not outside:
+            return record
+        reason = "This image is outside what these models know, so that their scores mean little."
+        if self._accuracy_outside is not None:
+            reason += (
+                f" On test images changed beyond it they were right {self._accuracy_outside:.0%} "
+                "of the time, and on images of other kinds nobody has measured them."
+            )
+        return replace(record, verdict="UNCERTAIN", reason=reason)

@@ -1,0 +1,84 @@
+"""The dashboard's controls for how strict a verdict is, and how common fakes are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+
+import ipywidgets as widgets
+
+from cifake_lib import decisions
+from cifake_lib.analyst import Analyst
+
+PREVALENCES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
+AS_IN_THE_TEST = 0.5
+
+
+class ThresholdPanel:
+    """Choose a measured operating point and how common fakes are; see what an alarm is worth.
+
+    Attributes:
+        view: The widget to display; empty where nothing was measured with these models.
+    """
+
+    def __init__(self, on_change: Callable[[], None]):
+        """Build the panel.
+
+        Args:
+            on_change: Called when the visitor has chosen anything.
+        """
+        self._points: dict[str, decisions.OperatingPoint] = {}
+        self._on_change = on_change
+        self._choice = widgets.Dropdown(description="Threshold")
+        self._prevalence = widgets.SelectionSlider(
+            options=[(f"{share * 100:g} %", share) for share in PREVALENCES],
+            value=AS_IN_THE_TEST,
+            description="Fakes",
+            continuous_update=False,
+        )
+        self._said = widgets.HTML()
+        self.view = widgets.VBox([])
+        self.view.add_class("cf-threshold")
+        for widget in (self._choice, self._prevalence):
+            widget.observe(lambda _: self._changed(), "value")
+
+    def show(self, analyst: Analyst | None) -> None:
+        """Offer what was measured with the models of an analyst."""
+        self._points = analyst.points.points if analyst and analyst.points else {}
+        self.view.children = []  # Hidden, its changes are not taken for the visitor's.
+        self._choice.options = [(point.title, key) for key, point in self._points.items()]
+        self._choice.value = next(iter(self._points), None)
+        heading = widgets.HTML("<h3>How strict, and how common are fakes?</h3>")
+        shown = [heading, self._choice, self._prevalence, self._said] if self._points else []
+        self.view.children = shown
+        self._say()
+
+    @property
+    def threshold(self) -> str:
+        """Key of the operating point."""
+        return self._choice.value or "balanced"
+
+    def shifted(self, p_fake: float) -> str:
+        """Say what a score means at the chosen share of fakes; "" for that of the test."""
+        share = self._prevalence.value
+        if not self._points or share == AS_IN_THE_TEST:
+            return ""
+        p_there = decisions.fake_at_prevalence(p_fake, share)
+        shown = f"{p_there:.0%}" if 0.005 < p_there < 0.995 else f"{p_there:.2%}"
+        return f"Where {share * 100:g} % of the images are fake, its probability is {shown}."
+
+    def _changed(self) -> None:
+        if self.view.children:
+            self._say()
+            self._on_change()
+
+    def _say(self) -> None:
+        if (point := self._points.get(self._choice.value)) is None:
+            self._said.value = ""
+            return
+        share = self._prevalence.value
+        worth = point.probability_fake_if_flagged(share)
+        self._said.value = (
+            f'<p class="cf-note" role="status">{escape(point.sentence)} Where {share * 100:g} % of '
+            f"the images are fake, an image called FAKE is fake in {worth:.0%} of cases.</p>"
+        )

@@ -1,0 +1,230 @@
+"""What is said of an image beyond the scores, and on the page what a visitor can do with it."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifake_lib import runs
+from cifake_lib.analyst import Analyst
+from cifake_lib.dashboard import Dashboard
+from cifake_lib.detector import ModelVerdict, Verdict
+from cifake_lib.scope import Scope
+
+
+class Brightness:
+    """A network that sees the mean brightness and its spread."""
+
+    def look(self, images):
+        flat = images.reshape(len(images), -1).astype(np.float64)
+        return np.column_stack([flat.mean(axis=1), flat.std(axis=1)]), None
+
+
+class Redness:
+    """A detector for which red pictures are FAKE: the redder, the surer."""
+
+    input_size = 32
+    missing = {}
+
+    def __init__(self, run_id="one"):
+        facts = {
+            "run_id": run_id,
+            "temperature": 1.0,
+            "model": {"input_size": 32, "arguments": {"image_size": 32}},
+            "data": {"name": "sample", "counts": {"train": {"REAL": 5, "FAKE": 5}}},
+            "files": {"model.weights.h5": "0" * 64},
+        }
+        self.runs = {"resnet50": runs.Run("resnet50", None, facts)}
+        self.models = {"resnet50": Brightness()}
+
+    def predict(self, images):
+        reds = [float(np.asarray(image)[..., 0].mean()) / 255 for image in images]
+        return [Verdict(red, {"resnet50": ModelVerdict(red)}) for red in reds]
+
+
+def photographs(count, seed=0):
+    noise = np.random.default_rng(seed).normal(128, 30, (count, 32, 32, 3))
+    return noise.clip(0, 255).astype(np.uint8)
+
+
+def write_run(folder, stage, files, **manifest):
+    folder = folder / stage
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    hashes = {path.name: runs.file_hash(path) for path in folder.iterdir()}
+    common = {"run_id": stage, "started_utc": "", "finished_utc": "2026-01-02", "notes": []}
+    common["data"] = {"name": "sample", "counts": {"test": {"REAL": 250, "FAKE": 250}}}
+    runs.write_json(folder / "manifest.json", {**common, "files": hashes, **manifest})
+    return runs.find_run(stage, released=True)
+
+
+@pytest.fixture
+def evaluation(monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFAKE_RELEASED", str(tmp_path))
+    thresholds = {"balanced": 0.5, "fpr_1": 0.9}
+    rate = {"true_positive_rate_interval": [0.8, 0.9], "true_positive_rate": 0.85}
+    alarms = {"balanced": 0.1, "fpr_1": 0.01}
+    points = {name: rate | {"false_positive_rate": alarms[name]} for name in thresholds}
+    metrics = {
+        "confusion": [[225, 25], [37, 213]],
+        "operating_points": points,
+        "abstention": {"certain_from": 0.7, "coverage": 0.9, "accuracy": 0.99},
+    }
+    score = np.linspace(0.001, 0.999, 500)
+    rows = [f"{int(p > 0.5)},{p:.6f}" for p in score]
+    files = {
+        "metrics.json": json.dumps({"count": 500, "models": {"ensemble": metrics}}),
+        "predictions.csv": "\n".join(["label,ensemble_p_fake", *rows, ""]),
+    }
+    members = {"resnet50": "one"}
+    ensemble = {"members": members, "thresholds": thresholds, "temperature": 1.0}
+    return write_run(tmp_path, "evaluation", files, ensemble=ensemble)
+
+
+@pytest.fixture
+def robustness(evaluation, tmp_path):
+    fitted = Scope.fit(
+        Brightness(), (photographs(300), np.arange(300) % 2), photographs(200, seed=1)
+    )
+    columns = "kind,images,outside,accuracy_inside,accuracy_outside"
+    rows = ["known,100,0.05,0.98,0.96", "blur,100,0.8,0.9,0.6", "stranger: text,100,1,nan,nan"]
+    (tmp_path / "robustness").mkdir()
+    fitted.save(tmp_path / "scope.npz")
+    (tmp_path / "robustness").rmdir()
+    run = write_run(
+        tmp_path,
+        "robustness",
+        {"scope.csv": "\n".join([columns, *rows, ""])},
+        upstream={"resnet50": "one"},
+    )
+    (tmp_path / "scope.npz").rename(run.folder / "scope.npz")
+    run.manifest["files"]["scope.npz"] = runs.file_hash(run.folder / "scope.npz")
+    runs.write_json(run.folder / "manifest.json", run.manifest)
+    return runs.find_run("robustness", released=True)
+
+
+def ask(analyst, red, **options):
+    pixels = photographs(1, seed=7)[0]
+    pixels[..., 0] = red
+    return analyst.examine(Image.fromarray(pixels), b"file", name="a.png", **options)
+
+
+def test_a_verdict_says_what_its_score_came_to_on_test_images(evaluation):
+    analysis = ask(Analyst(Redness(), evaluation), 250)
+    assert analysis.record.verdict == "FAKE" and analysis.outside is None
+    assert "Of 100 test images with a score like this" in analysis.record.meaning
+
+
+def test_a_score_in_the_band_is_uncertain(evaluation):
+    record = ask(Analyst(Redness(), evaluation), 140).record
+    assert record.verdict == "UNCERTAIN" and "not sure enough" in record.reason
+
+
+def test_a_strict_threshold_is_applied_afterwards(evaluation):
+    analyst = Analyst(Redness(), evaluation)
+    analysis = ask(analyst, 200)
+    assert analysis.record.verdict == "FAKE"
+    strict = analyst.at_threshold(analysis, "fpr_1")
+    assert strict.record.verdict == "UNCERTAIN" and strict.record.threshold == 0.9
+    assert analyst.at_threshold(strict, "balanced").record == analysis.record
+
+
+def test_what_was_measured_with_other_models_is_not_used(evaluation, robustness):
+    analyst = Analyst(Redness("another"), evaluation, robustness)
+    analysis = ask(analyst, 250)
+    assert analyst.points is None and analysis.outside is None
+    assert analysis.record.meaning == "" and analysis.record.verdict == "FAKE"
+
+
+def test_an_image_like_those_of_training_gets_a_verdict(evaluation, robustness):
+    analyst = Analyst(Redness(), evaluation, robustness)
+    known = Image.fromarray(photographs(1, seed=5)[0])
+    assert analyst.examine(known, b"", name="a").outside is False
+
+
+@pytest.mark.parametrize(
+    "image",
+    [Image.new("RGB", (32, 32), "red"), Image.new("RGB", (900, 600), "red")],
+    ids=["flat", "large"],
+)
+def test_an_image_of_another_kind_gets_a_reason_and_no_stamp(evaluation, robustness, image):
+    analysis = Analyst(Redness(), evaluation, robustness).examine(image, b"", name="a")
+    assert analysis.outside and analysis.record.verdict == "UNCERTAIN"
+    assert "outside what these models know" in analysis.record.reason
+    # Blurred test images, 80 of them refused; those of no known class do not count.
+    assert "right 60% of the time" in analysis.record.reason
+    assert analysis.record.meaning == ""
+
+
+def test_a_changed_file_of_the_evaluation_leaves_the_plain_verdict(evaluation, robustness):
+    (evaluation.folder / "metrics.json").write_text("{}")
+    (robustness.folder / "scope.npz").write_bytes(b"")
+    analysis = ask(Analyst(Redness(), evaluation, robustness), 250)
+    assert analysis.record.verdict == "FAKE" and analysis.outside is None
+
+
+# ----------------------------------------------------------------------------------------- page
+def upload(name, colour):
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), colour).save(buffer, "PNG")
+    return ({"name": name, "content": memoryview(buffer.getvalue())},)
+
+
+@pytest.fixture
+def page(evaluation, tmp_path):
+    learnt = {"name": "sample", "counts": {"train": {"REAL": 5, "FAKE": 5}}}
+    write_run(tmp_path, "resnet50", {}, data=learnt, model={"input_size": 32})
+    return Dashboard(detector=Redness())
+
+
+def test_the_page_says_what_a_score_means_and_offers_everything_to_take_along(page):
+    page.on_upload(upload("red.png", (250, 0, 0)))
+    card = page._cards.children[0].value
+    assert "Of 100 test images with a score like this" in card
+    assert "<summary>What the file says about itself</summary>" in card and "SHA-256" in card
+    assert 'download="red-evidence.html"' in card
+    assert 'download="verdicts.csv"' in page._saves.value
+    assert 'download="verdicts.json"' in page._saves.value
+
+
+def test_refused_files_stay_in_the_tables(page):
+    page.on_upload(upload("red.png", (250, 0, 0)))
+    before = page._saves.value
+    page.on_upload(({"name": "letter.txt", "content": memoryview(b"Dear reader")},))
+    page.on_upload(upload("blue.png", (0, 0, 250)))
+    assert [record.name for record in page.refused] == ["letter.txt"]
+    assert page._saves.value != before
+    page.on_clear()
+    assert page.refused == []
+
+
+def test_another_threshold_redraws_every_card(page):
+    page.on_upload(upload("red.png", (200, 0, 0)))
+    page.on_upload(upload("blue.png", (0, 0, 250)))
+    assert page._summary.value.count("1 REAL, 1 FAKE") == 1
+    page._threshold._choice.value = "fpr_1"
+    assert "1 REAL, 0 FAKE, 1 UNCERTAIN" in page._summary.value
+    assert "UNCERTAIN" in page._cards.children[1].value
+    assert "found 85.0 % of the FAKE" in page._threshold._said.value
+
+
+def test_rare_fakes_change_what_a_score_is_worth(page):
+    assert page._threshold._choice.value == "balanced"
+    page.on_upload(upload("red.png", (204, 0, 0)))
+    assert "Where" not in page._cards.children[0].value
+    page._threshold._prevalence.value = 0.01
+    # Odds of 4 to 1 in a world where one in a hundred is fake: 4 to 99.
+    assert "Where 1 % of the images are fake, its probability is 4%." in (
+        page._cards.children[0].value
+    )
+    assert "an image called FAKE is fake in 8% of cases" in page._threshold._said.value
+
+
+def test_without_measurements_there_is_nothing_to_choose(page):
+    page = Dashboard(detector=Redness("another"))
+    assert page._threshold.view.children == ()
+    page.on_upload(upload("red.png", (250, 0, 0)))
+    assert "FAKE" in page._cards.children[0].value
