@@ -2,13 +2,17 @@
 
 import io
 import struct
+import sys
+import zipfile
 import zlib
 
+import fuzz_images
 import numpy as np
+import pillow_heif
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
-from cifake_lib import images
+from cifake_lib import images, paths
 from cifake_lib.images import ImageError, decode_image, fit_image
 
 RED, GREEN, BLUE, WHITE, BLACK = (
@@ -21,10 +25,21 @@ RED, GREEN, BLUE, WHITE, BLACK = (
 QUADRANTS = np.zeros((32, 48, 3), dtype=np.uint8)
 QUADRANTS[:16, :24], QUADRANTS[:16, 24:], QUADRANTS[16:, :24] = RED, GREEN, BLUE
 
+# What a program that honours profiles shows as green is stored as red, and the other way round.
+SWAPPED = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SWAPPED = SWAPPED.replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ").replace(b"tXYZ", b"gXYZ")
+
+# Of lossy formats, how far the middle of a flat area may be from what was saved, in levels.
+LOSSY = {"JPEG": 3, "MPO": 3, "WEBP": 4, "AVIF": 3, "HEIC": 3}
+
 
 def encode(image: Image.Image, file_format: str, **options) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
+    if file_format == "HEIC":
+        exif = options.pop("exif", Image.Exif()).tobytes()
+        pillow_heif.from_pillow(image).save(buffer, exif=exif, **options)
+    else:
+        image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
@@ -51,16 +66,189 @@ def pixels(data: bytes) -> list[tuple[int, ...]]:
     return [tuple(int(v) for v in pixel) for pixel in np.asarray(image).reshape(-1, 3)]
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
+def tiff(width, height, *, tags: dict[int, int], data: bytes) -> bytes:
+    """A TIFF of one uncompressed strip, written from the specification, not by Pillow."""
+    tags = {256: width, 257: height, 259: 1, 273: 0, 278: height, 279: len(data)} | tags
+    offset = 8 + 2 + 12 * len(tags) + 4
+    tags[273] = offset
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+
+
+def bmp(width, height, *, bits, data: bytes, compression=0, palette: bytes = b"") -> bytes:
+    """A BMP written from the specification, not by Pillow."""
+    start = 14 + 40 + len(palette)
+    return (
+        b"BM"
+        + struct.pack("<IHHI", start + len(data), 0, 0, start)
+        + struct.pack("<IiiHHI", 40, width, height, 1, bits, compression)
+        + struct.pack("<IiiII", len(data), 0, 0, len(palette) // 4, 0)
+        + palette
+        + data
+    )
+
+
+def jpeg(samples: tuple[int, ...], *, adobe_transform: int | None = None) -> bytes:
+    """A JPEG of one flat block, written from the specification, not by Pillow."""
+
+    def segment(marker, body):
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    # One Huffman code of 4 bits for each size of a difference; of the other coefficients, only
+    # the code 0 for "all zero" is needed.
+    differences = bytes([0, 0, 0, 12, *[0] * 12, *range(12)])
+    zeros = bytes([1, *[0] * 15, 0])
+    bits = ""
+    for sample in samples:
+        level = sample - 128  # times 8 in the transform, divided by 8 in the table
+        size = abs(level).bit_length()
+        bits += f"{size:04b}"
+        bits += f"{level if level > 0 else level + 2**size - 1:0{size}b}" if size else ""
+        bits += "0"
+    bits += "1" * (-len(bits) % 8)
+    scan = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)).replace(
+        b"\xff", b"\xff\0"
+    )
+    count = len(samples)
+    parts = b"".join(bytes([i + 1, 0x11, 0]) for i in range(count))
+    adobe = b"" if adobe_transform is None else b"Adobe\0\x64\0\0\0\0" + bytes([adobe_transform])
+    return (
+        b"\xff\xd8"
+        + (segment(0xEE, adobe) if adobe else b"")
+        + segment(0xDB, b"\0" + b"\x08" * 64)
+        + segment(0xC0, struct.pack(">BHHB", 8, 8, 8, count) + parts)
+        + segment(0xC4, b"\0" + differences)
+        + segment(0xC4, b"\x10" + zeros)
+        + segment(0xDA, bytes([count, *(v for i in range(count) for v in (i + 1, 0)), 0, 63, 0]))
+        + scan
+        + b"\xff\xd9"
+    )
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "PPM", "WEBP", "GIF"])
 def test_lossless_formats_keep_every_pixel(file_format):
     options = {"lossless": True} if file_format == "WEBP" else {}
     decoded = decode_image(encode(Image.fromarray(QUADRANTS), file_format, **options))
     np.testing.assert_array_equal(np.asarray(decoded), QUADRANTS)
 
 
-def test_jpeg_is_close_to_what_was_saved():
-    decoded = np.asarray(decode_image(encode(Image.fromarray(QUADRANTS), "JPEG", quality=95)))
-    assert np.abs(decoded[:14, :22].astype(int) - RED).max() <= 3
+@pytest.mark.parametrize("file_format", LOSSY)
+def test_lossy_formats_are_close_to_what_was_saved(file_format):
+    decoded = np.asarray(decode_image(encode(Image.fromarray(QUADRANTS), file_format, quality=95)))
+    assert decoded.shape == QUADRANTS.shape
+    for rows in (slice(2, 14), slice(18, 30)):
+        for columns in (slice(2, 22), slice(26, 46)):
+            difference = decoded[rows, columns].astype(int) - QUADRANTS[rows, columns]
+            assert np.abs(difference).max() <= LOSSY[file_format]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (31, 17), (200, 90)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_plain_jpegs_are_what_libjpeg_decodes(size, mode, progressive):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    data = encode(Image.fromarray(noise).convert(mode), "JPEG", progressive=progressive)
+    expected = Image.open(io.BytesIO(data)).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(decode_image(data)), np.asarray(expected))
+
+
+def test_cifake_is_what_libjpeg_decodes():
+    with zipfile.ZipFile(paths.project_root() / "data" / "sample.zip") as sample:
+        names = [name for name in sample.namelist() if name.endswith((".jpg", ".png"))]
+        assert len(names) > 1000
+        for name in names[::10]:
+            data = sample.read(name)
+            with Image.open(io.BytesIO(data)) as image:
+                assert image.info.get("icc_profile") is None
+                expected = np.asarray(image.convert("RGB"))
+            np.testing.assert_array_equal(np.asarray(decode_image(data)), expected)
+
+
+def test_heic_is_what_libheif_decodes():
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    data = encode(Image.fromarray(noise), "HEIC")
+    expected = np.asarray(pillow_heif.read_heif(data))
+    np.testing.assert_array_equal(np.asarray(decode_image(data)), expected)
+
+
+def test_heic_with_alpha_and_with_ten_bits():
+    clear = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
+    assert np.asarray(decode_image(encode(clear, "HEIC", quality=95))).min() >= 252
+    ramp = np.linspace(0, 65535, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint16)
+    deep = pillow_heif.from_bytes("RGB;16", (64, 64), ramp.tobytes())
+    buffer = io.BytesIO()
+    deep.save(buffer, quality=-1, chroma=444)
+    assert pillow_heif.open_heif(buffer, convert_hdr_to_8bit=False).info["bit_depth"] == 10
+    decoded = np.asarray(decode_image(buffer.getvalue())).astype(int)
+    assert np.abs(decoded - ramp / 257).max() <= 3
+
+
+def test_bmp_by_the_specification():
+    # Rows from the bottom up, blue first, each padded to four bytes.
+    rows = bytes([255, 0, 0, 0, 0, 0, 0, 0]) + bytes([0, 0, 255, 0, 255, 0, 0, 0])
+    assert pixels(bmp(2, 2, bits=24, data=rows)) == [RED, GREEN, BLUE, BLACK]
+    palette = bytes([0, 0, 255, 0, 0, 255, 0, 0])
+    runs = bytes([3, 1, 0, 0, 1, 0, 2, 1, 0, 1])
+    assert pixels(bmp(3, 2, bits=8, compression=1, palette=palette, data=runs)) == [
+        *(RED, GREEN, GREEN),
+        *(GREEN, GREEN, GREEN),
+    ]
+
+
+def test_gif_by_the_specification():
+    # Clear code, 0, 1, 1, end code, of three bits each, the lowest bits first.
+    codes = sum(code << 3 * i for i, code in enumerate([4, 0, 1, 1, 5])).to_bytes(2, "little")
+    data = b"GIF89a\3\0\1\0\x80\0\0" + bytes([*RED, *BLUE])
+    data += b",\0\0\0\0\3\0\1\0\0" + b"\2\2" + codes + b"\0;"
+    assert pixels(data) == [RED, BLUE, BLUE]
+
+
+@pytest.mark.parametrize(
+    ("tags", "data", "expected"),
+    [
+        ({258: 8, 262: 2, 277: 3}, bytes([*RED, *GREEN]), [RED, GREEN]),
+        ({258: 8, 262: 1, 277: 1}, bytes([0, 200]), [BLACK, (200, 200, 200)]),
+        ({258: 8, 262: 0, 277: 1}, bytes([0, 200]), [WHITE, (55, 55, 55)]),
+        ({258: 16, 262: 1, 277: 1}, struct.pack("<2H", 0x8000, 0xFFFF), [(128,) * 3, WHITE]),
+        # Cyan, magenta, yellow and black ink: none of the first, and full black.
+        ({258: 8, 262: 5, 277: 4}, bytes([0, 255, 255, 0, 0, 0, 0, 255]), [RED, BLACK]),
+    ],
+    ids=["colour", "grey", "white is zero", "16 bit", "inks"],
+)
+def test_tiff_by_the_specification(tags, data, expected):
+    assert pixels(tiff(2, 1, tags=tags, data=data)) == expected
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_compressed_tiff_keeps_every_pixel(compression):
+    data = encode(Image.fromarray(QUADRANTS), "TIFF", compression=compression)
+    np.testing.assert_array_equal(np.asarray(decode_image(data)), QUADRANTS)
+
+
+def test_ppm_by_the_specification():
+    assert pixels(b"P6 2 1 255\n" + bytes([*RED, *BLUE])) == [RED, BLUE]
+    assert pixels(b"P3 # a comment\n2 1 15\n15 0 0  0 0 15\n") == [RED, BLUE]
+    assert pixels(b"P5 2 1 255\n\0\xff") == [BLACK, WHITE]
+    assert pixels(b"P4 2 1\n\x80") == [BLACK, WHITE]
+
+
+@pytest.mark.parametrize(
+    ("samples", "adobe_transform", "expected"),
+    [
+        ((200,), None, (200, 200, 200)),
+        ((76, 85, 255), None, (254, 0, 0)),  # brightness and colour differences of red
+        ((255, 0, 0), 0, RED),  # stored as red, green and blue
+        ((255, 0, 0, 255), 0, RED),  # inks as Adobe stores them: 255 is none
+        ((255, 255, 255, 55), 0, (55, 55, 55)),
+        # Brightness and colour differences of the three inks, and black as above.
+        ((0, 128, 128, 255), 2, WHITE),
+        ((179, 171, 1, 255), 2, RED),
+    ],
+)
+def test_jpeg_by_the_specification(samples, adobe_transform, expected):
+    decoded = pixels(jpeg(samples, adobe_transform=adobe_transform))
+    assert len(decoded) == 64
+    assert np.abs(np.array(decoded) - expected).max() <= 1
 
 
 def test_palette_with_a_transparent_entry():
@@ -120,10 +308,36 @@ def test_cmyk_jpeg_is_not_inverted():
     assert np.abs(decoded.astype(int) - RED).max() <= 3
 
 
-def test_animated_gif_gives_its_first_frame():
-    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN, BLUE)]
-    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=50)
-    assert set(pixels(data)) == {RED}
+@pytest.mark.parametrize("file_format", ["GIF", "WEBP", "TIFF", "PNG", "AVIF", "MPO"])
+def test_only_the_first_frame_is_decoded(file_format):
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
+    data = encode(frames[0], file_format, save_all=True, append_images=frames[1:], quality=95)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.n_frames == 3
+    assert np.abs(np.array(pixels(data)) - RED).max() <= LOSSY.get(file_format, 0)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIC"])
+def test_embedded_profile_is_honoured(file_format):
+    options = {"lossless": True} if file_format == "WEBP" else {"quality": 95}
+    data = encode(Image.new("RGB", (64, 64), RED), file_format, icc_profile=SWAPPED, **options)
+    decoded = decode_image(data)
+    assert np.abs(np.asarray(decoded).astype(int) - GREEN).max() <= 6
+    # Whoever saves or shows the image must not apply the profile again.
+    assert np.abs(np.array(pixels(encode(decoded, "PNG"))) - GREEN).max() <= 6
+
+
+def test_profile_under_transparency():
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 102))
+    image.putpixel((1, 0), (255, 0, 0, 0))
+    shown, clear = pixels(encode(image, "PNG", icc_profile=SWAPPED))
+    assert np.abs(np.array(shown) - (153, 255, 153)).max() <= 2 and clear == WHITE
+
+
+@pytest.mark.parametrize("profile", [b"no profile", SWAPPED[:150], SWAPPED[:132] + bytes(500)])
+def test_broken_profile_does_not_refuse_the_picture(profile):
+    data = encode(Image.fromarray(QUADRANTS), "PNG", icc_profile=profile)
+    np.testing.assert_array_equal(np.asarray(decode_image(data)), QUADRANTS)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -146,6 +360,17 @@ def test_exif_orientation_is_applied(orientation):
     np.testing.assert_array_equal(np.asarray(decoded), shown)
 
 
+@pytest.mark.parametrize("file_format", ["JPEG", "WEBP", "TIFF", "AVIF", "HEIC"])
+def test_exif_orientation_is_applied_once_in_every_format(file_format):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(Image.fromarray(QUADRANTS), file_format, quality=95, exif=exif)
+    decoded = np.asarray(decode_image(data)).astype(int)
+    assert decoded.shape == (48, 32, 3)
+    for (row, column), colour in {(10, 8): BLUE, (10, 24): RED, (38, 24): GREEN}.items():
+        assert np.abs(decoded[row, column] - colour).max() <= 4
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_does_not_refuse_the_picture():
     data = encode(Image.fromarray(QUADRANTS), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01")
@@ -155,14 +380,23 @@ def test_broken_exif_does_not_refuse_the_picture():
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"", "x is empty."),
+        (b"", "x is empty: expected an image, received 0 bytes"),
         (b"Dear reader, this is a letter.", "x is not an image that can be read"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "x is not an image"),
         (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "x is an SVG"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "x is an HEIC picture"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "x is damaged or incomplete"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "x is a video: please choose a JPEG"),
+        (b"%PDF-1.7\n", "x is a PDF document: please choose a JPEG"),
+        (b"PK\x03\x04\x14\0", "x is a zip archive or an office document"),
+        (b"\xff\x0a\xfa\x1f", "x is a JPEG XL picture"),
+        (encode(Image.new("RGB", (4, 4)), "PCX"), "x is not an image that can be read"),
+        (encode(Image.new("RGB", (4, 4)), "TGA"), "x is not an image that can be read"),
         (b"\x89PNG\r\n\x1a\n", "x is not an image"),
         (png(60000, 60000, depth=8, colour_type=2, rows=b""), "x has too many pixels"),
         (png(11000, 10000, depth=8, colour_type=2, rows=b""), "at most 100 million"),
+        (png(11000, 10000, depth=8, colour_type=2, rows=b""), "received 11,000 × 10,000"),
+        (png(100000, 1, depth=8, colour_type=2, rows=b""), "received 100,000 × 1"),
+        (png(1, 30001, depth=8, colour_type=2, rows=b""), "at most 30,000 pixels a side"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -173,7 +407,9 @@ def test_refusals_are_one_sentence(data, sentence):
     assert str(refusal.value).endswith(".") and "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize(
+    "file_format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "HEIC"]
+)
 def test_truncated_files_are_refused(file_format):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = encode(Image.fromarray(noise), file_format)
@@ -194,10 +430,117 @@ def test_floating_point_images_are_refused_in_words():
 
 
 def test_global_state_of_pillow_stays_as_it_was():
-    before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
-    decode_image(encode(Image.fromarray(QUADRANTS), "PNG"))
-    after = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
-    assert after == before
+    def state():
+        return (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, set(Image.OPEN))
+
+    before = state()
+    for file_format in ("PNG", "HEIC"):
+        decode_image(encode(Image.fromarray(QUADRANTS), file_format))
+    assert state() == before
+
+
+def test_heic_without_its_package_says_what_to_do(monkeypatch):
+    data = encode(Image.fromarray(QUADRANTS), "HEIC")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"x is an HEIC picture.*export it as JPEG.*pillow-heif"):
+        decode_image(data, name="x")
+
+
+PAGE = b"<html><script>alert(1)</script></html>"
+
+
+def archive() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("run.py", "raise SystemExit")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "GIF", "BMP", "WEBP", "TIFF"])
+@pytest.mark.parametrize("tail", [PAGE, archive(), b"\0" * 9999], ids=["page", "zip", "zeros"])
+def test_image_that_is_something_else_too_is_decoded_as_the_image(file_format, tail):
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    data = encode(Image.fromarray(QUADRANTS), file_format, **options) + tail
+    assert tail != archive() or zipfile.is_zipfile(io.BytesIO(data))
+    np.testing.assert_array_equal(np.asarray(decode_image(data)), QUADRANTS)
+
+
+def test_jpeg_with_something_behind_it():
+    data = encode(Image.fromarray(QUADRANTS), "JPEG")
+    assert pixels(data + PAGE + archive()) == pixels(data)
+
+
+def test_page_within_a_png():
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", PAGE.decode())
+    decoded = decode_image(encode(Image.fromarray(QUADRANTS), "PNG", pnginfo=text))
+    np.testing.assert_array_equal(np.asarray(decoded), QUADRANTS)
+    assert PAGE not in encode(decoded, "PNG")
+
+
+def test_name_is_used_as_it_is():
+    with pytest.raises(ImageError, match=r"^<b>x</b>\.png is empty: .*\.$"):
+        decode_image(b"", name="<b>x</b>.png")
+
+
+@pytest.mark.parametrize("kind", ["text", "profile"])
+def test_text_that_unpacks_to_megabytes_is_refused_in_words(kind):
+    if kind == "text":
+        text = PngImagePlugin.PngInfo()
+        text.add_text("Comment", "a" * 2 * 2**20, zip=True)
+        data = encode(Image.fromarray(QUADRANTS), "PNG", pnginfo=text)
+    else:
+        data = encode(Image.fromarray(QUADRANTS), "PNG", icc_profile=bytes(2 * 2**20))
+    with pytest.raises(ImageError, match="more than 1 MB: please save it again without metadata"):
+        decode_image(data)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_progressive_jpeg_of_very_many_scans_is_refused():
+    data = encode(Image.new("L", (64, 64), 100), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    many = data[:-2] + scan * 1000
+    assert set(pixels(many + data[-2:])) == {(100, 100, 100)}
+    size = many.index(b"\xff\xc2") + 5
+    huge = many[:size] + struct.pack(">HH", 10000, 10000) + many[size + 4 :]
+    with pytest.raises(ImageError, match="takes too long to decode"):
+        decode_image(huge + data[-2:])
+
+
+def test_decoding_that_does_not_end_is_given_up(monkeypatch):
+    monkeypatch.setattr(images, "MAX_SECONDS", 0.1)
+    lines_without_pixels = bmp(
+        9000, 9000, bits=8, compression=1, palette=bytes(1024), data=bytes(10 * 2**20)
+    )
+    with pytest.raises(ImageError, match=r"takes too long.*within 0\.1 seconds"):
+        decode_image(lines_without_pixels)
+
+
+def test_huge_tile_in_a_small_tiff_is_refused():
+    # A whole tile is decoded for the few pixels of the picture: 17 MB here, a gigabyte from 1 MB.
+    side = 4112
+    tile = zlib.compress(bytes(side**2))
+    tags = {258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 0, 325: len(tile)}
+    tags[324] = len(tiff(16, 16, tags=tags, data=b""))
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(tiff(16, 16, tags=tags, data=tile))
+
+
+def test_preview_of_a_raw_file_is_not_taken_for_the_picture():
+    data = tiff(2, 1, tags={254: 1, 258: 8, 262: 2, 277: 3}, data=bytes(6))
+    with pytest.raises(ImageError, match="small preview.*please export the picture as JPEG"):
+        decode_image(data)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_of_every_format_are_decoded_or_refused():
+    report = fuzz_images.fuzz(count=161, seed=0)
+    assert not report.failures, "\n".join(report.failures)
+    assert {"jpeg", "png", "webp", "gif", "bmp", "tiff", "ppm", "avif", "heic"} <= {
+        *report.outcomes
+    }
+    assert sum(outcome.decoded for outcome in report.outcomes.values()) > 20
+    assert sum(outcome.refused for outcome in report.outcomes.values()) > 20
 
 
 def test_fit_image_is_the_identity_at_its_own_size():
