@@ -31,7 +31,7 @@ from cifake_lib.colour import to_srgb
 MAX_BYTES = 30 * 2**20
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 30_000  # The longest panoramas of telephones have about 20,000.
-MAX_SECONDS = 15  # An ordinary file at the limits above takes 1 to 4.
+MAX_SECONDS = 15  # An ordinary file at the limits above takes 1 to 6.
 
 # A closed list: Pillow knows dozens of formats, and some of them (EPS) start other programs.
 # Two more come with these: the plugin of JPEG opens MPO, and `_open_heic` opens HEIC.
@@ -100,7 +100,7 @@ def decode_image(data: bytes, *, name: str = "image") -> Image.Image:
 
     Returns:
         An image of mode "RGB" with at most `MAX_PIXELS` pixels and `MAX_SIDE` pixels a side, fully
-        loaded, without metadata. Decoding the largest takes up to 2 GB of memory meanwhile.
+        loaded, without metadata. Decoding the largest takes up to 2.5 GB meanwhile.
 
     Raises:
         ImageError: The file is empty, too large, no image, damaged, of an unreadable kind, or made
