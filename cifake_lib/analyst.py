@@ -158,10 +158,12 @@ class Analyst:
     def _scoped(self, record: Examined, outside: bool | None) -> Examined:
         if not outside:
             return record
-        reason = "This image is outside what these models know, so that their scores mean little."
+        reason = "This image is outside what these models know."
         if self._accuracy_outside is not None:
             reason += (
-                f" On test images changed beyond it they were right {self._accuracy_outside:.0%} "
-                "of the time, and on images of other kinds nobody has measured them."
+                " On test images that were changed until they were outside, they were right "
+                f"{self._accuracy_outside:.0%} of the time; on images of other kinds nobody has "
+                "measured them, and on photographs of ordinary size models of this kind are near "
+                "chance."
             )
         return replace(record, verdict="UNCERTAIN", reason=reason)

@@ -1,5 +1,8 @@
 """What a visitor of the served dashboard sees and does."""
 
+import csv
+import hashlib
+import io
 import json
 import shutil
 
@@ -55,7 +58,9 @@ def test_an_upload_gets_the_verdict_of_every_model(page, picture):
     wait_for_cards(page, 1)
     card = page.locator(".cf-card")
     assert "holiday.jpg" in card.inner_text()
-    assert card.locator(".cf-verdict b").inner_text() in ("REAL", "FAKE")
+    # A picture far larger than those of training: the models answer, the page does not stamp it.
+    assert card.locator(".cf-verdict b").inner_text() == "UNCERTAIN"
+    assert "outside what these models know" in card.locator(".cf-notes").inner_text()
     shown = [row.get_attribute("data-model") for row in card.locator(".cf-model").all()]
     assert shown == list(MODELS)
     for row in card.locator(".cf-model").all():
@@ -122,6 +127,53 @@ def test_examples_of_both_classes_get_a_verdict(page):
         page.locator(".cf-truth", has_text=truth).wait_for()
     assert page.locator(".cf-card").count() == 2
     screenshot(page, "examples-1280")
+
+
+def test_the_file_speaks_only_when_asked(page, picture):
+    choose(page, picture("holiday.jpg"))
+    wait_for_cards(page, 1)
+    table = page.locator(".cf-evidence table")
+    assert not table.is_visible()
+    page.get_by_text("What the file says about itself").click()
+    table.wait_for()
+    content = picture("holiday.jpg").read_bytes()
+    assert hashlib.sha256(content).hexdigest() in table.inner_text()
+    screenshot(page, "metadata-1280")
+
+
+def test_everything_can_be_taken_along(page, picture):
+    choose(page, picture("=1+1.png", seed=1), picture("two.jpg", seed=2))
+    wait_for_cards(page, 2)
+    saved = {}
+    for words in ("Save as CSV", "Save as JSON", "Save the evidence sheet"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=words).first.click()
+        saved[words] = download.value.path().read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(saved["Save as CSV"])))
+    assert [row["name"] for row in rows] == ["'=1+1.png", "two.jpg"]
+    records = json.loads(saved["Save as JSON"])
+    assert [image["name"] for image in records["images"]] == ["=1+1.png", "two.jpg"]
+    assert "two.jpg" in saved["Save the evidence sheet"]
+    assert "<script" not in saved["Save the evidence sheet"]
+
+
+def test_a_stricter_threshold_and_rare_fakes_change_what_the_page_says(page):
+    page.locator(".cf-example[title$='(FAKE)']").first.click()
+    wait_for_cards(page, 1)
+    assert "Of 100 test images with a score like this" in page.locator(".cf-notes").inner_text()
+    said = page.locator(".cf-threshold [role=status]")
+    before = said.inner_text()
+    page.locator(".cf-threshold select").select_option("1 % false alarms")
+    page.wait_for_function(
+        "before => document.querySelector('.cf-threshold [role=status]').innerText !== before",
+        arg=before,
+    )
+    handle = page.locator(".cf-threshold .noUi-handle")
+    handle.focus()
+    handle.press("Home")
+    page.locator(".cf-notes", has_text="Where 0.1 % of the images are fake").wait_for()
+    assert "0.1 % of the images are fake, an image called FAKE" in said.inner_text()
+    screenshot(page, "threshold-1280")
 
 
 def test_two_visitors_do_not_see_each_other(page, browser, server, picture):
