@@ -133,7 +133,11 @@ def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = 
         )
     rows = "".join(_model_row(key, answer) for key, answer in verdict.models.items())
     record = result.analysis.record
-    leaning = f"leaning {verdict.label}, " if result.word == "UNCERTAIN" else ""
+    says = f"{percent(verdict.confidence)} confidence"
+    if result.word == "UNCERTAIN":
+        says = f"leaning {verdict.label}, {says}"
+    if result.analysis.outside:  # However sure the models are, it means nothing there.
+        says = "outside what the models know"
     notes = [record.reason] if result.word == "UNCERTAIN" else []
     notes = "".join(f"<p>{escape(note)}</p>" for note in [*notes, record.meaning, shifted] if note)
     return f"""
@@ -143,8 +147,7 @@ def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = 
   <div class="cf-pictures">{"".join(pictures)}</div>
   <div class="cf-answer">
     <p class="cf-verdict cf-{result.word}"><span aria-hidden="true">{ICONS[result.word]}</span>
-      <b>{result.word}</b> <span class="cf-confidence">{leaning}{percent(verdict.confidence)}
-      confidence</span></p>
+      <b>{result.word}</b> <span class="cf-confidence">{says}</span></p>
     <p class="cf-together">{together}</p>
     {truth}
     <div class="cf-notes">{notes}</div>

@@ -42,7 +42,12 @@ STYLE = """<style>
 /* two columns, one when narrow */
 .cifake .cf-columns { display:grid; grid-template-columns:minmax(250px,300px) minmax(0,1fr);
   gap:36px; align-items:start; }
-@media (max-width:760px) { .cifake .cf-columns { grid-template-columns:minmax(0,1fr); gap:8px; } }
+@media (max-width:760px) {
+  .cifake .cf-columns { grid-template-columns:minmax(0,1fr); gap:8px; }
+  /* The verdict before the controls that refine it. */
+  .cifake .cf-columns > :first-child { display:contents; }
+  .cifake .cf-threshold { order:2; } .cifake .cf-columns > :last-child { order:1; }
+}
 
 /* buttons */
 .cifake .jupyter-button { border-radius:6px; font:inherit; box-shadow:none; cursor:pointer;
