@@ -236,7 +236,8 @@ def compare_maps(
         forgetful = _forgetful(inner, seed)
         for method, explain in {**EXPLAINERS, "random": lambda *_: noise}.items():
             maps = explain(inner, images)
-            curve = deletion_insertion(model, images, maps)
+            # Of the very network that the maps explain, not of its mean over views.
+            curve = deletion_insertion(inner, images, maps)
             curves[key, method] = curve
             rows.append({"model": key, "method": method, **curve_areas(curve)})
             if method in EXPLAINERS:
