@@ -123,21 +123,39 @@ def score_runs(
         table = measure_robustness(
             alone, ensemble, images[corrupted_rows], labels[corrupted_rows], seed=seed
         )
-        summary = robustness.robustness_summary(table).loc[run.stage]
-        measured = evaluation.scores(labels[rows], p_fake)
-        scored.append(
-            {
-                "stage": run.stage,
-                "run_id": run.run_id,
-                "recipe": run.recipe,
-                "seed": run.manifest["seed"],
-                "corruption_share": run.manifest["parameters"].get("corruption_share", 0.0),
-                **{name: measured[name] for name in ("f1", "accuracy", "roc_auc", "ece")},
-                "robust_mean": summary["mean"],
-                "robust_worst": summary["worst"],
-            }
-        )
+        scored.append(_scored(run, evaluation.scores(labels[rows], p_fake), table))
     return pd.DataFrame(scored, columns=SCORED)
+
+
+def scored_already(
+    found: Mapping[str, runs.Run], metrics: Mapping[str, Mapping], conditions: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the rows of `score_runs` for the runs that were compared, without scoring them again.
+
+    Args:
+        found: Stage → run.
+        metrics: As `compare` returns them.
+        conditions: As `measure_robustness` returns them.
+    """
+    rows = [
+        _scored(run, metrics[stage], conditions[conditions["model"] == stage])
+        for stage, run in found.items()
+    ]
+    return pd.DataFrame(rows, columns=SCORED)
+
+
+def _scored(run: runs.Run, measured: Mapping, conditions: pd.DataFrame) -> dict:
+    summary = robustness.robustness_summary(conditions).loc[run.stage]
+    return {
+        "stage": run.stage,
+        "run_id": run.run_id,
+        "recipe": run.recipe,
+        "seed": run.manifest["seed"],
+        "corruption_share": run.manifest["parameters"].get("corruption_share", 0.0),
+        **{name: measured[name] for name in ("f1", "accuracy", "roc_auc", "ece")},
+        "robust_mean": summary["mean"],
+        "robust_worst": summary["worst"],
+    }
 
 
 def average_over_seeds(scored: pd.DataFrame) -> pd.DataFrame:

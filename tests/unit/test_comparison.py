@@ -177,6 +177,17 @@ def test_other_runs_are_scored_and_averaged_over_seeds(found, dataset, images):
     pd.testing.assert_frame_equal(repeated, averages)
 
 
+def test_runs_that_were_compared_need_no_second_scoring(found, ensemble, dataset, images):
+    predictions = scoring.predict_test_split(found, ensemble, dataset, images)
+    metrics = comparison.compare(found, ensemble, predictions)
+    rows = np.arange(56, 80)
+    labels = dataset.table["label"].to_numpy()
+    conditions = comparison.measure_robustness(found, ensemble, images[rows], labels[rows])
+    known = comparison.scored_already(found, metrics, conditions)
+    again = comparison.score_runs(list(found.values()), dataset, images, rows)
+    pd.testing.assert_frame_equal(known, again, rtol=1e-6)
+
+
 def test_without_other_runs_the_tables_are_empty_but_have_their_columns(dataset, images):
     scored = comparison.score_runs([], dataset, images, np.arange(56, 80))
     assert list(scored) == list(comparison.SCORED) and scored.empty

@@ -135,3 +135,24 @@ def test_the_page_can_start_without_a_deep_learning_framework():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_light_engine_is_taken_where_the_run_has_a_file_for_it(monkeypatch):
+    with_file = run("baseline_cnn")
+    with_file.manifest["files"]["model.tflite"] = "0" * 64
+    found = {"baseline_cnn": with_file, "tuned_cnn": run("tuned_cnn")}
+
+    def find_run(key, *, released):
+        if key not in found:
+            raise runs.RunNotFound(key)
+        return found[key]
+
+    monkeypatch.setattr(runs, "find_run", find_run)
+    monkeypatch.setattr(runs, "load_model", lambda one: "keras")
+    monkeypatch.setattr("cifake_lib.engine.Network", lambda one: "light")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    keys = ("baseline_cnn", "tuned_cnn")
+    assert list(Detector.load(keys=keys).models.values()) == ["light", "keras"]
+    assert list(Detector.load(keys=keys, light=False).models.values()) == ["keras", "keras"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert list(Detector.load(keys=keys).models.values()) == ["keras", "keras"]
