@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from cifake_lib import decisions
+from cifake_lib import decisions, frequencies
 from cifake_lib.exports import Examined, Provenance
 from cifake_lib.images import fit_image
 from cifake_lib.runs import Run, RunDamaged
@@ -77,8 +77,12 @@ class Analyst:
         return Provenance.from_runs(self.detector.runs, self.evaluation)
 
     @cached_property
-    def _measured(self) -> decisions.MeasuredScores | None:
-        return decisions.MeasuredScores.from_run(self.evaluation) if self.points else None
+    def _measured(self) -> frequencies.MeasuredScores | None:
+        try:
+            return frequencies.MeasuredScores.from_run(self.evaluation) if self.points else None
+        except RunDamaged as error:
+            logger.warning("no scores of test images: %s", error)
+            return None
 
     @cached_property
     def _scope(self) -> Scope | None:
@@ -148,7 +152,11 @@ class Analyst:
     @cached_property
     def _accuracy_outside(self) -> float | None:
         """Share of right verdicts on changed test images that the scope check refuses."""
-        table = self.robustness.read_csv("scope.csv")
+        try:
+            table = self.robustness.read_csv("scope.csv")
+        except RunDamaged as error:
+            logger.warning("no accuracy outside the scope: %s", error)
+            return None
         refused = (table["outside"] * table["images"]).where(table["accuracy_outside"].notna(), 0)
         refused = refused.where(table["kind"] != KNOWN_ORIGIN, 0)
         if not refused.sum():

@@ -7,7 +7,7 @@ from html import escape
 
 import ipywidgets as widgets
 
-from cifake_lib import decisions
+from cifake_lib import decisions, frequencies
 from cifake_lib.analyst import Analyst
 
 PREVALENCES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
@@ -63,7 +63,7 @@ class ThresholdPanel:
         share = self._prevalence.value
         if not self._points or share == AS_IN_THE_TEST:
             return ""
-        p_there = decisions.fake_at_prevalence(p_fake, share)
+        p_there = frequencies.fake_at_prevalence(p_fake, share)
         shown = f"{p_there:.0%}" if 0.005 < p_there < 0.995 else f"{p_there:.2%}"
         return f"Where {share * 100:g} % of the images are fake, its probability is {shown}."
 

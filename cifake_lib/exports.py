@@ -53,7 +53,7 @@ class Examined:
         threshold_name: Key of the operating point; "" without a verdict.
         threshold: FAKE from this p_fake on; None without a verdict.
         certain_from: Confidence from which on an answer is certain; None if every answer counts.
-        meaning: What the score came to on the test images: `decisions.SimilarImages.sentence`.
+        meaning: What the score came to on the test images: `frequencies.SimilarImages.sentence`.
         error: Why the file cannot be examined, in one sentence (not escaped); "" if it can.
     """
 

@@ -166,6 +166,16 @@ def test_a_changed_file_of_the_evaluation_leaves_the_plain_verdict(evaluation, r
     assert analysis.record.verdict == "FAKE" and analysis.outside is None
 
 
+def test_damaged_tables_leave_the_verdict_without_its_figures(evaluation, robustness):
+    (evaluation.folder / "predictions.csv").write_text("")
+    (robustness.folder / "scope.csv").write_text("")
+    analyst = Analyst(Redness(), evaluation, robustness)
+    large = analyst.examine(Image.new("RGB", (900, 600), "red"), b"", name="a")
+    assert large.outside and large.record.reason == "This image is outside what these models know."
+    known = analyst.examine(Image.fromarray(photographs(1, seed=5)[0]), b"", name="a")
+    assert known.outside is False and known.record.meaning == ""
+
+
 # ----------------------------------------------------------------------------------------- page
 def upload(name, colour):
     buffer = io.BytesIO()

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from cifake_lib import decisions, runs
-from cifake_lib.decisions import Abstention, MeasuredScores, OperatingPoint, OperatingPoints, decide
+from cifake_lib import decisions, frequencies, runs
+from cifake_lib.decisions import Abstention, OperatingPoint, OperatingPoints, decide
+from cifake_lib.frequencies import MeasuredScores
 
 STRICT = OperatingPoint("fpr_1", 0.95, 0.8, (0.75, 0.85), 0.01, (0.005, 0.02))
 SURE = Abstention(0.9, 0.8, 0.99)
@@ -124,7 +125,7 @@ def test_what_is_no_probability_is_refused(wrong):
         with pytest.raises(ValueError, match="expected a probability"):
             function(wrong)
     with pytest.raises(ValueError, match="expected a probability"):
-        decisions.fake_at_prevalence(wrong, 0.5)
+        frequencies.fake_at_prevalence(wrong, 0.5)
 
 
 @pytest.mark.parametrize("p_fake", [0.05, 0.3, 0.5, 0.7, 0.95])
@@ -147,8 +148,8 @@ def test_the_circle_widens_until_it_holds_a_hundred():
 
 
 def test_too_few_test_images_say_nothing():
-    assert calibrated(decisions.LEAST_TEST_IMAGES - 1).like(0.5) is None
-    assert calibrated(decisions.LEAST_TEST_IMAGES).like(0.5).count >= decisions.NEIGHBOURS
+    assert calibrated(frequencies.LEAST_TEST_IMAGES - 1).like(0.5) is None
+    assert calibrated(frequencies.LEAST_TEST_IMAGES).like(0.5).count >= frequencies.NEIGHBOURS
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_too_few_test_images_say_nothing():
     ],
 )
 def test_a_frequency_never_claims_more_than_was_counted(fake, count, words):
-    assert words in decisions.SimilarImages(count, fake, 0.1, 0.2).sentence
+    assert words in frequencies.SimilarImages(count, fake, 0.1, 0.2).sentence
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_a_frequency_never_claims_more_than_was_counted(fake, count, words):
     [(0.25, 0.5, "0.25–0.50"), (0.9991, 0.9998, "0.999–1.000"), (1.0, 1.0, "1.000000–1.000000")],
 )
 def test_the_range_of_scores_is_written_so_that_its_ends_differ(lowest, highest, span):
-    assert f"scores of {span})" in decisions.SimilarImages(100, 50, lowest, highest).sentence
+    assert f"scores of {span})" in frequencies.SimilarImages(100, 50, lowest, highest).sentence
 
 
 def test_prevalence_changes_what_an_alarm_is_worth():
@@ -181,12 +182,12 @@ def test_prevalence_changes_what_an_alarm_is_worth():
 
 def test_prior_shift_is_bayes_on_the_odds():
     # Odds of 9 to 1, where FAKE is 1 in 100: 9 to 99.
-    assert decisions.fake_at_prevalence(0.9, 0.01) == pytest.approx(9 / 108)
-    assert decisions.fake_at_prevalence(0.9, 0.5) == pytest.approx(0.9)
-    shifted = decisions.fake_at_prevalence(0.9, 0.01)
-    assert decisions.fake_at_prevalence(shifted, 0.5, calibrated_at=0.01) == pytest.approx(0.9)
-    assert decisions.fake_at_prevalence(0, 0.01) == 0
-    assert decisions.fake_at_prevalence(1, 0.01) == 1
+    assert frequencies.fake_at_prevalence(0.9, 0.01) == pytest.approx(9 / 108)
+    assert frequencies.fake_at_prevalence(0.9, 0.5) == pytest.approx(0.9)
+    shifted = frequencies.fake_at_prevalence(0.9, 0.01)
+    assert frequencies.fake_at_prevalence(shifted, 0.5, calibrated_at=0.01) == pytest.approx(0.9)
+    assert frequencies.fake_at_prevalence(0, 0.01) == 0
+    assert frequencies.fake_at_prevalence(1, 0.01) == 1
 
 
 def test_prior_shift_recovers_the_truth_of_a_rarer_class():
@@ -195,16 +196,16 @@ def test_prior_shift_recovers_the_truth_of_a_rarer_class():
     kept = ~scores.is_fake | (rng.random(len(scores.p_fake)) < 0.1)
     prevalence = scores.is_fake[kept].mean()
     near = np.abs(scores.p_fake[kept] - 0.9) < 0.01
-    expected = decisions.fake_at_prevalence(0.9, float(prevalence))
+    expected = frequencies.fake_at_prevalence(0.9, float(prevalence))
     assert scores.is_fake[kept][near].mean() == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1])
 def test_a_share_without_one_of_the_classes_is_refused(share):
     with pytest.raises(ValueError, match="above 0 and below 1"):
-        decisions.fake_at_prevalence(0.5, share)
+        frequencies.fake_at_prevalence(0.5, share)
     with pytest.raises(ValueError, match="above 0 and below 1"):
-        decisions.fake_at_prevalence(0.5, 0.5, calibrated_at=share)
+        frequencies.fake_at_prevalence(0.5, 0.5, calibrated_at=share)
 
 
 def test_the_released_evaluation_can_be_read():
@@ -214,7 +215,7 @@ def test_the_released_evaluation_can_be_read():
     assert points.abstention.certain_from >= 0.5
     scores = MeasuredScores.from_run(evaluation)
     assert len(scores.p_fake) == evaluation.read_json("metrics.json")["count"]
-    if len(scores.p_fake) >= decisions.LEAST_TEST_IMAGES:
+    if len(scores.p_fake) >= frequencies.LEAST_TEST_IMAGES:
         assert scores.like(0.001).share < 0.1 < 0.9 < scores.like(0.999).share
 
 

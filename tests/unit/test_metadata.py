@@ -482,6 +482,7 @@ def test_damaged_bytes_never_raise(name):
             data[draw.randrange(len(data))] = draw.choice([0, 1, 255, draw.randrange(256)])
         page = metadata_html(read_metadata(bytes(data), name=name))
         page.encode("utf-8")
+        assert "SHA-256" in page and page.count("<table") == page.count("</table>") == 1
 
 
 def test_damage_is_named_and_the_rest_is_kept():
