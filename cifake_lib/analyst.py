@@ -7,6 +7,7 @@ measured just the models that answer.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -31,6 +32,21 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Picture:
+    """An image to judge.
+
+    Attributes:
+        image: Upright RGB image.
+        content: The file it was decoded from.
+        name: Of the file (not escaped).
+    """
+
+    image: Image.Image
+    content: bytes
+    name: str
+
+
+@dataclass(frozen=True)
 class Analysis:
     """What was found out about one image.
 
@@ -43,6 +59,10 @@ class Analysis:
     verdict: Verdict
     outside: bool | None
     record: Examined
+
+    def doubted(self, reason: str) -> Analysis:
+        """Return the same with UNCERTAIN for a verdict, and why in one sentence."""
+        return replace(self, record=replace(self.record, verdict="UNCERTAIN", reason=reason))
 
 
 @dataclass(frozen=True)
@@ -97,29 +117,35 @@ class Analyst:
             return None
 
     def examine(
-        self, image: Image.Image, content: bytes, *, name: str, threshold: str = "balanced"
-    ) -> Analysis:
-        """Judge an image.
+        self, pictures: Sequence[Picture], *, threshold: str = "balanced"
+    ) -> list[Analysis]:
+        """Judge images, all at once.
 
         Args:
-            image: Upright RGB image.
-            content: The file it was decoded from.
-            name: Of the file.
+            pictures: What to judge.
             threshold: Key of the operating point.
+
+        Returns:
+            One analysis a picture, in order.
         """
-        (verdict,) = self.detector.predict([image])
-        outside = self._outside(image)
-        similar = self._measured.like(verdict.p_fake) if self._measured else None
-        record = Examined.judged(
-            content,
-            name=name,
-            size=image.size,
-            verdict=verdict,
-            decision=self._decide(verdict.p_fake, threshold),
-            # Measured on images like those of training; of others it would be a false promise.
-            meaning=similar.sentence if similar and not outside else "",
-        )
-        return Analysis(verdict, outside, self._scoped(record, outside))
+        if not pictures:
+            return []
+        verdicts = self.detector.predict([picture.image for picture in pictures])
+        outside = self._outside([picture.image for picture in pictures])
+        analyses = []
+        for picture, verdict, unlike in zip(pictures, verdicts, outside, strict=True):
+            similar = self._measured.like(verdict.p_fake) if self._measured else None
+            record = Examined.judged(
+                picture.content,
+                name=picture.name,
+                size=picture.image.size,
+                verdict=verdict,
+                decision=self._decide(verdict.p_fake, threshold),
+                # Measured on images like those of training; of others it would be a false promise.
+                meaning=similar.sentence if similar and not unlike else "",
+            )
+            analyses.append(Analysis(verdict, unlike, self._scoped(record, unlike)))
+        return analyses
 
     def at_threshold(self, analysis: Analysis, threshold: str) -> Analysis:
         """Return the same with the decision at another operating point."""
@@ -139,15 +165,17 @@ class Analyst:
         point = self.points.points.get(threshold)
         return decisions.decide(p_fake, point, abstention=self.points.abstention)
 
-    def _outside(self, image: Image.Image) -> bool | None:
+    def _outside(self, images: Sequence[Image.Image]) -> list[bool | None]:
         if self._scope is None:
-            return None
+            return [None] * len(images)
         size = self.detector.runs[SCOPE_MODEL].manifest["model"]["arguments"]["image_size"]
-        pixels = fit_image(image, size)[np.newaxis]
+        pixels = np.stack([fit_image(image, size) for image in images])
+        unlike = self._scope.outside(self.detector.models[SCOPE_MODEL], pixels)
         # A photograph that was shrunk is not what they know, however alike it then looks.
-        return max(image.size) > LARGEST * size or bool(
-            self._scope.outside(self.detector.models[SCOPE_MODEL], pixels)[0]
-        )
+        return [
+            max(image.size) > LARGEST * size or bool(far)
+            for image, far in zip(images, unlike, strict=True)
+        ]
 
     @cached_property
     def _accuracy_outside(self) -> float | None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageEnhance
-from scipy import ndimage
 
 CHAIN_JPEG_QUALITY = 50  # what a thumbnail server writes
 HUE_DEGREES = 60.0  # hue turn of the colour corruption at level 1
@@ -46,6 +45,8 @@ def _jpeg(image, level, rng):
 
 
 def _blur(image, level, rng):
+    from scipy import ndimage  # 28 MB, for this one.
+
     return _to_uint8(ndimage.gaussian_filter(image.astype(np.float32), sigma=(level, level, 0)))
 
 

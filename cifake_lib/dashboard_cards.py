@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from cifake_lib.images import fit_image
+from cifake_lib.names import display_name
 
 if TYPE_CHECKING:
-    from cifake_lib.analyst import Analysis
+    from cifake_lib.analyst import Analysis, Picture
     from cifake_lib.detector import ModelVerdict, Verdict
 
 # Pictures up to this side are shown with hard pixel edges; larger ones are photographs.
 PIXEL_ART = 96
-PREVIEW = 480
+PREVIEW = 480  # pixels
+THUMBNAIL = 64
 ICONS = {"REAL": "●", "FAKE": "◆", "UNCERTAIN": "○"}
 
 
@@ -32,22 +34,24 @@ class Result:
     Attributes:
         name: File name as the visitor's computer gave it (not escaped).
         size: Width and height of the original in pixels.
-        preview: Data URI of a small version of the image.
+        thumbnail: Data URI of a tiny version of the image.
+        preview: Data URI of a small version.
         model_input: Data URI of what the models see, or "" if that is the image itself.
         input_size: Side of what the models see in pixels.
         analysis: What the models say, and what it is worth.
+        content: The file; b"" when it is no longer kept.
         truth: The true class of a built-in example, "" for an upload.
-        metadata: What the file says about itself, as HTML; "" for a built-in example.
     """
 
     name: str
     size: tuple[int, int]
+    thumbnail: str
     preview: str
     model_input: str
     input_size: int
     analysis: Analysis
+    content: bytes
     truth: str = ""
-    metadata: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -59,33 +63,39 @@ class Result:
         """REAL, FAKE or UNCERTAIN."""
         return self.analysis.record.verdict
 
+    def forgotten(self) -> Result:
+        """Return what is left when only verdict and thumbnail are kept."""
+        return replace(self, content=b"", preview=self.thumbnail)
+
 
 def make_result(
-    image: Image.Image,
-    *,
-    name: str,
-    input_size: int,
-    analysis: Analysis,
-    truth: str = "",
-    metadata: str = "",
+    picture: Picture, analysis: Analysis, *, input_size: int, truth: str = ""
 ) -> Result:
     """Keep what the page needs of an image, and let go of its pixels.
 
     Args:
-        image: Upright RGB image.
-        name: How the card calls it.
-        input_size: Side of what the models see in pixels.
+        picture: The image and its file.
         analysis: What the models say, and what it is worth.
+        input_size: Side of what the models see in pixels.
         truth: True class of a built-in example.
-        metadata: What the file says about itself, as HTML.
 
     Returns:
         The record of the image.
     """
-    small = image if max(image.size) <= PREVIEW else _shrunk(image)
+    image = picture.image
     same = image.size == (input_size, input_size)
-    seen = "" if same else data_uri(Image.fromarray(fit_image(image, input_size)))
-    return Result(name, image.size, data_uri(small), seen, input_size, analysis, truth, metadata)
+    preview = _at_most(image, PREVIEW)
+    return Result(
+        name=picture.name,
+        size=image.size,
+        thumbnail=data_uri(_at_most(preview, THUMBNAIL)),
+        preview=data_uri(preview),
+        model_input="" if same else data_uri(Image.fromarray(fit_image(image, input_size))),
+        input_size=input_size,
+        analysis=analysis,
+        content=picture.content,
+        truth=truth,
+    )
 
 
 def data_uri(image: Image.Image) -> str:
@@ -133,6 +143,9 @@ def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = 
         )
     rows = "".join(_model_row(key, answer) for key, answer in verdict.models.items())
     record = result.analysis.record
+    if sheet:
+        file_name = f"{result.name.rsplit('.', 1)[0] or 'image'}-evidence.html"
+        sheet = download_link(sheet.encode(), file_name, "text/html", "Save the evidence sheet")
     says = f"{percent(verdict.confidence)} confidence"
     if result.word == "UNCERTAIN":
         says = f"leaning {verdict.label}, {says}"
@@ -155,23 +168,9 @@ def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = 
       <div class="cf-scale" aria-hidden="true"><span>REAL</span><span>FAKE</span></div>
       {rows}
     </div>
+    {sheet}
   </div>
-  {_evidence(result, sheet)}
 </article>"""
-
-
-def _evidence(result: Result, sheet: str) -> str:
-    """What lies below a verdict: closed metadata, and a page to take along."""
-    parts = []
-    if result.metadata:
-        parts.append(
-            "<details><summary>What the file says about itself</summary>"
-            f"{result.metadata}</details>"
-        )
-    if sheet:
-        name = f"{result.name.rsplit('.', 1)[0] or 'image'}-evidence.html"
-        parts.append(download_link(sheet.encode(), name, "text/html", "Save the evidence sheet"))
-    return f'<div class="cf-evidence">{"".join(parts)}</div>' if parts else ""
 
 
 def download_link(content: bytes, name: str, media_type: str, words: str) -> str:
@@ -201,8 +200,6 @@ def summary_line(results: list[Result]) -> str:
 
 def _model_row(key: str, answer: ModelVerdict) -> str:
     """One model: name, a bar from the middle towards its class, verdict and confidence."""
-    from cifake_lib.plots import display_name  # brings Matplotlib, which the first page can spare
-
     reach = abs(answer.p_fake - 0.5) * 100
     start = 50.0 if answer.label == "FAKE" else 50 - reach
     return f"""
@@ -221,6 +218,10 @@ def _figure(source: str, caption: str, alt: str, side: int) -> str:
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
-def _shrunk(image: Image.Image) -> Image.Image:
-    scale = PREVIEW / max(image.size)
-    return image.resize(tuple(max(1, round(side * scale)) for side in image.size))
+def _at_most(image: Image.Image, side: int) -> Image.Image:
+    scale = side / max(image.size)
+    if scale >= 1:
+        return image
+    smaller = tuple(max(1, round(length * scale)) for length in image.size)
+    # Reducing by whole numbers first is many times faster, and nobody sees it.
+    return image.resize(smaller, Image.Resampling.BICUBIC, reducing_gap=2.0)

@@ -9,12 +9,13 @@ from cifake_lib.evidence import Picture, evidence_sheet
 from cifake_lib.exports import Examined, Provenance, to_csv, to_json
 
 
-def sheet(result: Result, provenance: Provenance) -> str:
+def sheet(result: Result, provenance: Provenance, *, metadata: str = "") -> str:
     """Lay out the evidence sheet of an examined image.
 
     Args:
         result: The examined image.
         provenance: What its verdict was made with.
+        metadata: What the file says about itself, as HTML.
 
     Returns:
         HTML of a page of its own.
@@ -26,7 +27,7 @@ def sheet(result: Result, provenance: Provenance) -> str:
     return evidence_sheet(
         result.analysis.record,
         pictures=pictures,
-        sections={"What the file says about itself": result.metadata} if result.metadata else None,
+        sections={"What the file says about itself": metadata} if metadata else None,
         provenance=provenance,
     )
 

@@ -6,9 +6,12 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from html import escape
 
-from ipywidgets import Widget
+from ipywidgets import HTML, Button, Widget
 from traitlets.config import Application
+
+SENTENCES = 5
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,47 @@ def guarded(doing: str) -> Callable:
         return safe
 
     return decorate
+
+
+class Messages:
+    """Sentences to the visitor about the last action.
+
+    Attributes:
+        view: The widget to display.
+        sentences: What it shows (not escaped).
+    """
+
+    def __init__(self):
+        self.view = HTML()
+        self.sentences: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence below those before it; beyond a few they are only counted."""
+        self.sentences.append(sentence)
+        shown = self.sentences[:SENTENCES]
+        if more := len(self.sentences) - len(shown):
+            shown.append(f"… and {more:,} more like these; the table lists all of them.")
+        self.view.value = "".join(
+            f'<div class="cf-message" role="alert">{escape(text)}</div>' for text in shown
+        )
+
+    def clear(self) -> None:
+        """Show none."""
+        self.sentences.clear()
+        self.view.value = ""
+
+
+def button(words: str, on_click: Callable[[], None]) -> Button:
+    """Return a quiet button."""
+    made = Button(description=words)
+    made.add_class("cf-button")
+    made.on_click(lambda _: on_click())
+    return made
+
+
+def show(widget: Widget, shown: bool) -> None:
+    """Show or hide a widget."""
+    widget.layout.display = None if shown else "none"
 
 
 def uploaded_files(value) -> list[tuple[str, int, bytes | memoryview]]:

@@ -1,19 +1,18 @@
-"""What the dashboard says about the models: every number is read from run files."""
+"""Which runs the dashboard reads, and what they say about the models in a sentence."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
 from cifake_lib import paths, runs
-from cifake_lib.runs import Run, RunDamaged, RunNotFound
+from cifake_lib.names import display_name
+from cifake_lib.runs import Run, RunNotFound
 
 logger = logging.getLogger(__name__)
-
-RATES = {"accuracy": "Accuracy", "roc_auc": "ROC AUC"}
-CLASS_RATES = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def training_notice(records: Records) -> str:
     """
     sources = {}
     for run in records.models.values():
-        sources.setdefault(_data(run), []).append(run)
+        sources.setdefault(data_of(run), []).append(run)
     if not sources:
         return ""
     learnt = " ".join(
@@ -113,111 +112,78 @@ def limits_notice(records: Records) -> str:
     )
 
 
-def comparison_html(records: Records) -> str:
-    """Lay out the comparison on the test split as a table.
+def data_of(run: Run) -> tuple[str, int]:
+    """Return the name of a run's data set, and how many images it learnt from or measured."""
+    data = run.manifest["data"]
+    split = "train" if run.stage in runs.MODEL_STAGES else "test"
+    images = sum(data["counts"][split].values())
+    if run.stage == "robustness":  # The corruptions of notebook 06 are costly; 0 means all.
+        images = run.manifest.get("parameters", {}).get("corrupted_images") or images
+    return data["name"], images
+
+
+def title_of(run: Run) -> str:
+    """Return what a set of runs is called: "Released", or name and date of one of them."""
+    if run.folder.parent == paths.released_dir():
+        return "Released"
+    return f"{run.run_id} ({run.manifest['finished_utc'][:10]})"
+
+
+def other_evaluations(records: Records) -> list[Run]:
+    """List the evaluations on this machine, except the one that is shown anyway.
 
     Args:
-        records: As `read_records` returns them.
+        records: What is shown.
 
     Returns:
-        HTML: the table, or a sentence that says how to get one.
-
-    Raises:
-        RunDamaged: A file differs from its manifest.
+        Complete runs, newest first; a damaged one is left out and logged.
     """
-    from cifake_lib.plots import display_name
-
-    if records.evaluation is None:
-        return (
-            '<p class="cf-note">The models have not been compared on the test split yet. '
-            "<code>make pipeline</code> does it.</p>"
-        )
-    metrics = records.evaluation.read_json("metrics.json")
-    columns = [*RATES, *(f"{rate}_{name}" for name in ("fake", "real") for rate in CLASS_RATES)]
-    titles = [*RATES.values(), *CLASS_RATES.values(), *CLASS_RATES.values()]
-    heads = "".join(f'<th scope="col">{title}</th>' for title in titles)
-    rows = []
-    for key, values in metrics["models"].items():
-        cells = "".join(_rate_cell(values, column) for column in columns)
-        name = escape(values.get("display_name", display_name(key)))
-        rows.append(
-            f'<tr data-model="{escape(key)}"><th scope="row">{name}</th>{cells}'
-            f"<td>{_duration(values.get('training_seconds'))}</td>"
-            f"<td>{_count(values.get('parameters'))}</td></tr>"
-        )
-    return f"""
-<p>Measured once on the test split: {metrics["count"]:,} images that no model was trained or tuned
-on. FAKE is the class to be found; small figures are 95 % intervals.</p>
-<div class="cf-scroll"><table class="cf-table">
-<thead><tr><td></td><td colspan="2"></td>
-<th colspan="3" scope="colgroup" class="cf-group-FAKE">FAKE</th>
-<th colspan="3" scope="colgroup" class="cf-group-REAL">REAL</th><td colspan="2"></td></tr>
-<tr><th scope="col">Model</th>{heads}<th scope="col">Training time</th>
-<th scope="col">Parameters</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>"""
+    others = []
+    for run in reversed(_complete_runs("evaluation")):
+        # A released run is a copy of one that lies in `artifacts/runs` as well.
+        if all(run.manifest != known.manifest for known in (records.evaluation, *others) if known):
+            others.append(run)
+    return others
 
 
-def provenance_html(records: Records) -> str:
-    """Say where each model comes from: run, data, date, and what its run noted.
+def records_of(evaluation: Run) -> Records:
+    """Find the runs that an evaluation measured, and what else is known of just these models.
 
     Args:
-        records: As `read_records` returns them.
+        evaluation: A run of the evaluation stage.
 
     Returns:
-        HTML.
+        The same evaluation with its models, except those whose run folders are gone, and with the
+        newest robustness run that measured the same ones.
     """
-    from cifake_lib.plots import display_name
-
-    measured = {}
-    if records.evaluation is not None:
-        measured = records.evaluation.read_json("metrics.json")["models"]
-    rows, notes = [], []
-    stages = dict(records.models)
-    if records.evaluation is not None:
-        stages["evaluation"] = records.evaluation
-    for key, run in stages.items():
-        manifest = run.manifest
-        name = escape(manifest.get("model", {}).get("display_name", display_name(key)))
-        source, images = _data(run)
-        use = "test" if key == "evaluation" else "training"
-        rows.append(
-            f'<tr><th scope="row">{name}</th><td><code>{escape(run.run_id)}</code></td>'
-            f"<td>{escape(source)}, {images:,} {use} images</td>"
-            f"<td>{escape(manifest['finished_utc'][:10])}</td></tr>"
-        )
-        notes += [f"{name}: {escape(note)}" for note in manifest.get("notes", [])]
-        other = measured.get(key, {}).get("run_id", run.run_id)
-        if other != run.run_id:
-            notes.append(f"{name}: the figures above belong to run {escape(other)}, not this one.")
-    listed = "".join(f"<li>{note}</li>" for note in notes)
-    return f"""
-<h3>Where the models come from</h3>
-<div class="cf-scroll"><table class="cf-table cf-left">
-<thead><tr><th scope="col">Model</th><th scope="col">Run</th><th scope="col">Data</th>
-<th scope="col">Date</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>
-{f"<ul>{listed}</ul>" if listed else ""}"""
+    measured = evaluation.manifest["upstream"]
+    models = {
+        stage: run
+        for stage in runs.MODEL_STAGES
+        for run in _complete_runs(stage)
+        if run.run_id == measured.get(stage)
+    }
+    same = [run for run in _complete_runs("robustness") if run.manifest["upstream"] == measured]
+    return Records(models, evaluation, same[-1] if same else None)
 
 
-def models_html(records: Records) -> str:
-    """Put the second tab together.
+def _complete_runs(stage: str) -> list[Run]:
+    """Read all runs of a stage, oldest first; unlike `runs.list_runs` it steps over damaged ones.
 
-    Args:
-        records: As `read_records` returns them.
-
-    Returns:
-        HTML; a damaged file gives a sentence in its place.
+    One broken folder among many must not take the choice away.
     """
-    if not records.models and records.evaluation is None:
-        return NO_MODEL
-    try:
-        figures = ""
-        if records.evaluation is not None:
-            # Late, because Matplotlib takes a second that the first tab does not need.
-            from cifake_lib.dashboard_figures import figures_html
-
-            figures = figures_html(records.evaluation, records.robustness)
-        return comparison_html(records) + figures + provenance_html(records)
-    except RunDamaged as error:
-        return f'<p class="cf-note" role="alert">{escape(str(error))}</p>'
+    trained = (paths.runs_dir() / stage).glob("*/manifest.json")
+    found = []
+    for path in (*(paths.released_dir() / stage).glob("manifest.json"), *trained):
+        try:
+            run = Run(stage, path.parent, json.loads(path.read_text(encoding="utf-8")))
+            if stage == "evaluation":
+                run.checked("metrics.json")
+            facts = ("started_utc", "run_id", "finished_utc", "data", "upstream")
+            found.append(([run.manifest[name] for name in facts], run))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s is left out: %r", paths.shown(path.parent), error)
+    return [run for _, run in sorted(found, key=lambda pair: pair[0][:2])]
 
 
 NO_MODEL = """
@@ -227,32 +193,5 @@ NO_MODEL = """
 with the project, in a few minutes on a laptop. Then check again.</p></div>"""
 
 
-def _rate_cell(values: dict, column: str) -> str:
-    interval = values.get("intervals", {}).get(column)
-    small = f"<small>{interval[0]:.3f}–{interval[1]:.3f}</small>" if interval else ""
-    return f'<td data-metric="{column}">{values[column]:.3f}{small}</td>'
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _count(number: int | None) -> str:
-    return "–" if number is None else f"{number:,}"
-
-
 def _names(group: Iterable[Run]) -> str:
-    from cifake_lib.plots import display_name
-
     return " and ".join(display_name(run.stage) for run in group)
-
-
-def _data(run: Run) -> tuple[str, int]:
-    """Name of a run's data set, and how many images it learnt from or was measured on."""
-    data = run.manifest["data"]
-    split = "test" if run.stage == "evaluation" else "train"
-    return data["name"], sum(data["counts"][split].values())

@@ -1,11 +1,28 @@
 """The look of the dashboard: one style sheet, system fonts, nothing fetched from elsewhere."""
 
-# Class colours are those of the figures (Okabe & Ito 2008), darkened for text where white paper
-# asks for it. The page keeps its own light paper whatever the theme around it.
-STYLE = """<style>
-.cifake { --ink:#1c2733; --muted:#5a6674; --line:#dde3e9; --wash:#f5f7f9; --accent:#1f4e5f;
-  --real:#0072b2; --fake:#d55e00; --fake-ink:#b34700; color-scheme:light; box-sizing:border-box;
-  color:var(--ink); background:#fff; max-width:1240px; margin:0 auto; padding:0 4px 32px;
+# Class colours are those of the figures (Okabe & Ito 2008), darkened for text on white paper and
+# lightened for text on dark.
+LIGHT = """--ink:#1c2733; --muted:#5a6674; --line:#dde3e9; --edge:#c3ccd5; --wash:#f5f7f9;
+  --paper:#fff; --accent:#1f4e5f; --accent-strong:#163a47; --on-accent:#fff; --focus:#8fb7c6;
+  --track:#e9edf1; --middle:#98a3ae; --chosen:#dcebf1; --warning:#fdf6ec; --warning-edge:#e3c9a8;
+  --real:#0072b2; --fake:#d55e00; --fake-ink:#b34700; --uncertain:#4a5560; --figure:#fff;
+  color-scheme:light;"""
+DARK = """--ink:#e3e9ef; --muted:#a3b0bc; --line:#35414d; --edge:#4a5865; --wash:#1e2832;
+  --paper:#151d25; --accent:#8cc8de; --accent-strong:#b4dcea; --on-accent:#0d1a22;
+  --focus:#5fa8c4; --track:#2b3743; --middle:#6d7b88; --chosen:#24404d; --warning:#2f2617;
+  --warning-edge:#6b5427; --real:#5db4ea; --fake:#f08a3c; --fake-ink:#f5a05e;
+  --uncertain:#b4c0cb; --figure:#f4f6f8; color-scheme:dark;"""
+# Voilà's page follows the visitor's system; in JupyterLab the page follows the theme of the Lab.
+_THEMES = f"""
+.cifake, body[data-voila] {{ {LIGHT} }}
+body[data-jp-theme-light="false"]:not([data-voila]) .cifake {{ {DARK} }}
+@media (prefers-color-scheme:dark) {{
+  body[data-voila], body[data-voila] .cifake {{ {DARK} }}
+}}
+"""
+_PAGE = """
+.cifake { box-sizing:border-box; color:var(--ink); background:var(--paper); max-width:1240px;
+  margin:0 auto; padding:0 4px 32px;
   font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif; }
 .cifake.widget-box, .cifake .widget-box { overflow:visible; }
 .cifake .widget-html, .cifake .widget-html-content { width:auto; margin:0; height:auto;
@@ -19,7 +36,7 @@ STYLE = """<style>
 .cf-lead { font-size:17px; text-wrap:balance; }
 .cifake .widget-html-content p.cf-banner { border-left:3px solid var(--accent); padding:10px 14px;
   background:var(--wash); border-radius:0 6px 6px 0; margin:4px 0 14px; }
-.cifake .widget-html-content p.cf-warning { border-color:var(--fake); background:#fdf6ec; }
+.cifake .widget-html-content p.cf-warning { border-color:var(--fake); background:var(--warning); }
 .cf-note { color:var(--muted); font-size:13.5px; }
 .cifake .widget-html-content p.cf-note { margin-bottom:18px; }
 
@@ -52,17 +69,19 @@ STYLE = """<style>
 /* buttons */
 .cifake .jupyter-button { border-radius:6px; font:inherit; box-shadow:none; cursor:pointer;
   transition:none; }
-.cifake .jupyter-button:focus-visible { outline:3px solid #8fb7c6; outline-offset:2px; }
+.cifake .jupyter-button:focus-visible { outline:3px solid var(--focus); outline-offset:2px; }
 .cifake .cf-upload { width:100%; height:46px; margin:0 0 6px; background:var(--accent);
-  color:#fff; font-size:0; font-weight:600; }
+  color:var(--on-accent); font-size:0; font-weight:600; }
 /* The widget writes "Choose images (0)"; the count is always 0 and says nothing. */
 .cifake .cf-upload::before { content:"Choose images"; font-size:16px; }
-.cifake .cf-upload:hover:enabled { background:#163a47; color:#fff; box-shadow:none; }
+.cifake .cf-upload:hover:enabled { background:var(--accent-strong); color:var(--on-accent);
+  box-shadow:none; }
 .cifake .cf-upload:disabled { opacity:.5; cursor:default; }
 .cifake .cf-button { width:auto; align-self:flex-start; height:32px; padding:0 14px;
-  background:#fff; color:var(--accent); border:1px solid var(--line); margin:0; line-height:1; }
-.cifake .cf-button:hover:enabled { border-color:var(--accent); background:#fff; box-shadow:none;
-  color:var(--accent); }
+  background:var(--paper); color:var(--accent); border:1px solid var(--line); margin:0;
+  line-height:1; }
+.cifake .cf-button:hover:enabled { border-color:var(--accent); background:var(--paper);
+  box-shadow:none; color:var(--accent); }
 .cifake .cf-examples { display:grid; grid-template-columns:repeat(4,1fr); gap:8px;
   margin:0 0 18px; max-width:330px; }
 .cifake .cf-example { width:auto; height:auto; aspect-ratio:1; min-width:0; margin:0; padding:0;
@@ -83,22 +102,25 @@ STYLE = """<style>
   border-top-color:var(--accent); border-radius:50%; animation:cf-turn 1s linear infinite; }
 @keyframes cf-turn { to { transform:rotate(360deg); } }
 @media (prefers-reduced-motion:reduce) { .cf-spinner { animation:none; } }
-.cf-message { border:1px solid #e3c9a8; background:#fdf6ec; border-radius:6px;
+.cf-message { border:1px solid var(--warning-edge); background:var(--warning); border-radius:6px;
   padding:8px 12px; margin:0 0 8px; overflow-wrap:anywhere; }
-.cf-empty { border:1px dashed #c3ccd5; border-radius:10px; padding:28px 24px; color:var(--muted);
-  margin:0 0 12px; }
+.cf-empty { border:1px dashed var(--edge); border-radius:10px; padding:28px 24px;
+  color:var(--muted); margin:0 0 12px; }
 .cf-empty h3 { color:var(--ink); }
 .cifake .cf-bar-row { display:flex; align-items:center; gap:14px; margin:0 0 12px;
   flex-flow:row wrap; }
 .cf-summary { font-weight:600; }
-.cifake .cf-progress { width:100%; height:8px; margin:0 0 12px; }
+.cifake .cf-progress { flex:1 1 160px; width:auto; height:8px; margin:0; }
 .cifake .cf-progress .progress { background:var(--wash); border-radius:4px; }
 .cifake .cf-progress .progress-bar { background:var(--accent); border-radius:4px; }
 
-/* one examined image */
-.cf-card { display:flex; flex-wrap:wrap; gap:12px 24px;
-  border:1px solid var(--line); border-radius:10px; padding:14px 18px 16px; margin:0 0 14px;
-  background:#fff; }
+/* one examined image, and the sections below it */
+.cifake .cf-opened { border:1px solid var(--line); border-radius:10px; padding:14px 18px 6px;
+  margin:0 0 18px; }
+.cf-card { display:flex; flex-wrap:wrap; gap:12px 24px; padding:0 0 14px; }
+.cifake .cf-sections { margin:0; }
+.cifake .cf-working { display:flex; flex-flow:row wrap; align-items:center; gap:6px 12px;
+  margin:0 0 12px; }
 .cf-card > header { flex:0 0 100%; display:flex; gap:12px; justify-content:space-between;
   color:var(--muted); font-size:13.5px; }
 .cf-name { overflow:hidden; text-overflow:ellipsis; white-space:nowrap; }
@@ -124,27 +146,22 @@ STYLE = """<style>
 .cf-scale span { grid-column:2; grid-row:1; }
 .cf-scale span:last-child { justify-self:end; }
 .cf-model { padding:4px 0; font-size:14px; }
-.cf-bar { position:relative; height:10px; border-radius:5px; background:#e9edf1; }
+.cf-bar { position:relative; height:10px; border-radius:5px; background:var(--track); }
 .cf-bar::after { content:""; position:absolute; left:50%; top:-3px; bottom:-3px; width:1px;
-  background:#98a3ae; }
+  background:var(--middle); }
 .cf-bar i { position:absolute; top:0; bottom:0; border-radius:5px; }
 .cf-bar i.cf-REAL { background:var(--real); } .cf-bar i.cf-FAKE { background:var(--fake); }
 .cf-model-answer { white-space:nowrap; }
 @media (max-width:560px) {
-  .cf-card { padding:12px 14px; }
+  .cifake .cf-opened { padding:12px 14px 4px; }
   .cf-pictures { flex-basis:100%; }
   .cf-scale, .cf-model { grid-template-columns:88px minmax(40px,1fr) 118px; gap:8px; }
   .cf-model-name { font-size:13px; white-space:nowrap; }
 }
 
-.cf-UNCERTAIN { color:#4a5560; }
+.cf-UNCERTAIN { color:var(--uncertain); }
 .cf-notes { font-size:14px; margin:0 0 10px; }
 .cifake .cf-notes p { margin:0 0 6px; }
-.cf-evidence { flex:0 0 100%; border-top:1px solid var(--line); padding-top:10px; display:flex;
-  flex-wrap:wrap; gap:8px 24px; align-items:baseline; }
-.cf-evidence details { flex:1 1 300px; min-width:0; }
-.cf-evidence details[open] { flex-basis:100%; }
-.cf-evidence summary { cursor:pointer; color:var(--accent); font-weight:600; font-size:14px; }
 .cifake a.cf-save { color:var(--accent); font-size:14px; font-weight:600; margin-right:12px; }
 .cifake .cf-facts td { white-space:normal; overflow-wrap:anywhere; }
 .cifake .cf-facts pre { white-space:pre-wrap; margin:4px 0 0; max-height:16em; overflow:auto; }
@@ -170,16 +187,18 @@ STYLE = """<style>
 .cifake .cf-table th[scope=colgroup] { background:linear-gradient(var(--group),var(--group))
   right 10px bottom/calc(100% - 30px) 2px no-repeat; }
 .cifake .cf-table th:first-child, .cifake .cf-table td:first-child { position:sticky; left:0;
-  background:#fff; }
+  background:var(--paper); }
 .cifake .cf-table tbody tr:hover > * { background:var(--wash); }
 .cifake .cf-table small { display:block; color:var(--muted); font-size:11.5px; }
 .cf-figures { display:flex; flex-wrap:wrap; gap:8px 20px; margin:0 0 20px;
   justify-content:space-between; }
-.cifake .cf-figures img { flex:1 1 380px; min-width:0; max-width:600px; height:auto; margin:0; }
+.cifake .cf-figures img { background:var(--figure); border-radius:8px;
+  flex:1 1 380px; min-width:0; max-width:600px; height:auto; margin:0; }
 .cifake .cf-figures.cf-matrices { justify-content:center; }
 .cifake .cf-matrices img { flex:1 1 220px; max-width:280px; }
 @media (max-width:560px) {
-  .cifake .cf-figures img { flex-basis:100%; }
+  .cifake .cf-figures img { background:var(--figure); border-radius:8px;
+  flex-basis:100%; }
   .cifake .cf-matrices img { max-width:240px; }
 }
 
@@ -187,9 +206,19 @@ STYLE = """<style>
 body[data-voila] .lm-BoxPanel-child { padding:0 18px !important; }
 body[data-voila] .jp-Cell, body[data-voila] .jp-MarkdownOutput { padding:0; }
 body[data-voila] .jp-OutputArea-output, body[data-voila] .jp-OutputArea { overflow:visible; }
+body[data-voila] { background:var(--paper); }
 body[data-voila] .cifake { padding:0 0 32px; margin:0 auto; }
 body[data-voila] .jp-MarkdownCell { max-width:1240px; margin:0 auto; }
-body[data-voila] .jp-MarkdownOutput { color:#1c2733;
+body[data-voila] .jp-MarkdownOutput { color:var(--ink);
   font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif; }
 body[data-voila] .jp-MarkdownOutput h1 { font-size:30px; font-weight:650; margin:26px 0 10px; }
-</style>"""
+"""
+
+
+def style_sheet(*rules: str) -> str:
+    """Return the `<style>` element of the page.
+
+    Args:
+        rules: Of the page's parts.
+    """
+    return f"<style>{_THEMES}{_PAGE}{''.join(rules)}</style>"

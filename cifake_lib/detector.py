@@ -6,6 +6,7 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -131,7 +132,7 @@ class Detector:
     @property
     def input_size(self) -> int:
         """The largest side in pixels that a model looks at."""
-        return max(run.manifest["model"]["input_size"] for run in self.runs.values())
+        return max(map(self._side, self.runs))
 
     def predict(self, images: Sequence[Image.Image | np.ndarray]) -> list[Verdict]:
         """Judge images of any size.
@@ -148,7 +149,8 @@ class Detector:
         """
         if len(images) == 0:
             return []
-        logits = np.stack([self._logits(key, images) for key in self.models])
+        fit = lru_cache(partial(_fitted, images))  # Shrinking a photograph takes its time.
+        logits = np.stack([self._logits(key, fit(self._side(key))) for key in self.models])
         p_fake = probability(logits)
         weights = [self.ensemble_weights.get(key, 1.0) for key in self.models]
         together = probability(ensemble_logit(logits, weights), self.ensemble_temperature)
@@ -163,22 +165,26 @@ class Detector:
             for index in range(len(images))
         ]
 
-    def _logits(self, key: str, images: Sequence[Image.Image | np.ndarray]) -> np.ndarray:
+    def _side(self, key: str) -> int:
+        return self.runs[key].manifest["model"]["input_size"]
+
+    def _logits(self, key: str, images: np.ndarray) -> np.ndarray:
         """Calibrated logits of one model, float64 of shape `(len(images),)`."""
-        manifest = self.runs[key].manifest
-        size = manifest["model"]["input_size"]
-        logits = []
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = np.stack(
-                [
-                    fit_image(
-                        image if isinstance(image, Image.Image) else Image.fromarray(image), size
-                    )
-                    for image in images[start : start + BATCH_SIZE]
-                ]
-            )
-            logits.append(np.asarray(self.models[key].predict_on_batch(batch)).ravel())
-        return np.concatenate(logits).astype(np.float64) / manifest["temperature"]
+        logits = [
+            np.asarray(self.models[key].predict_on_batch(images[start : start + BATCH_SIZE]))
+            for start in range(0, len(images), BATCH_SIZE)
+        ]
+        temperature = self.runs[key].manifest["temperature"]
+        return np.concatenate(logits).ravel().astype(np.float64) / temperature
+
+
+def _fitted(images: Sequence[Image.Image | np.ndarray], size: int) -> np.ndarray:
+    return np.stack(
+        [
+            fit_image(image if isinstance(image, Image.Image) else Image.fromarray(image), size)
+            for image in images
+        ]
+    )
 
 
 def _load(run: run_folders.Run, *, light: bool) -> engine.Network | keras.Model:

@@ -20,6 +20,7 @@ from scipy.stats import beta
 
 from cifake_lib.calibration import expected_calibration_error
 from cifake_lib.evaluation import curve_points
+from cifake_lib.names import display_name
 
 MODEL_COLOURS = {
     "baseline_cnn": "#E69F00",
@@ -30,39 +31,6 @@ MODEL_COLOURS = {
 CLASS_COLOURS = {"REAL": "#0072B2", "FAKE": "#D55E00"}
 OTHER_COLOURS = ("#CC79A7", "#0072B2", "#D55E00")  # for curves that belong to no model
 MARKERS = {"baseline_cnn": "o", "tuned_cnn": "s", "resnet50": "D", "ensemble": "P"}
-
-_DISPLAY_NAMES = {
-    "baseline_cnn": "Baseline CNN",
-    "balanced": "p_fake .5",
-    "best_f1": "Best F1",
-    "fpr_1": "1 % false alarms",
-    "fpr_5": "5 % false alarms",
-    "resnet50": "ResNet-50",
-    "tuned_cnn": "Tuned CNN",
-    "f1": "F1 (mean of classes)",
-    "pr_auc": "Average precision",
-    "roc_auc": "ROC AUC",
-    "true_negative_rate": "True-negative rate",
-    "true_positive_rate": "True-positive rate",
-    "val_accuracy": "Validation accuracy",
-    "val_loss": "Validation loss",
-    "val_log_loss": "Validation log loss",
-    "sgd_learning_rate": "SGD learning rate",
-    "jpeg": "JPEG",
-    "resize_jpeg": "Resize and JPEG",
-    "grad_cam": "Grad-CAM",
-    "grad_cam_plus_plus": "Grad-CAM++",
-    **{
-        f"{metric}_{name.lower()}": f"{metric.capitalize()} of {name}"
-        for metric in ("precision", "recall", "f1")
-        for name in CLASS_COLOURS
-    },
-}
-
-
-def display_name(key: str) -> str:
-    """Return what people read for the key of a model, metric or corruption: `"ResNet-50"`."""
-    return _DISPLAY_NAMES.get(key, key.replace("_", " ").capitalize())
 
 
 def colours(keys: Sequence[str]) -> dict[str, str]:

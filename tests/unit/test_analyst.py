@@ -1,14 +1,16 @@
 """What is said of an image beyond the scores, and on the page what a visitor can do with it."""
 
+import base64
 import io
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cifake_lib import runs
-from cifake_lib.analyst import Analyst
+from cifake_lib.analyst import Analyst, Picture
 from cifake_lib.dashboard import Dashboard
 from cifake_lib.detector import ModelVerdict, Verdict
 from cifake_lib.scope import Scope
@@ -106,10 +108,25 @@ def robustness(evaluation, tmp_path):
     return runs.find_run("robustness", released=True)
 
 
+def judged(analyst, image, **options):
+    (analysis,) = analyst.examine([Picture(image, b"file", "a.png")], **options)
+    return analysis
+
+
 def ask(analyst, red, **options):
     pixels = photographs(1, seed=7)[0]
     pixels[..., 0] = red
-    return analyst.examine(Image.fromarray(pixels), b"file", name="a.png", **options)
+    return judged(analyst, Image.fromarray(pixels), **options)
+
+
+def test_images_together_get_what_they_get_alone(evaluation):
+    analyst = Analyst(Redness(), evaluation)
+    pictures = [Picture(Image.new("RGB", (9, 9), (red, 0, 0)), b"", str(red)) for red in (9, 250)]
+    together = analyst.examine(pictures)
+    assert [analysis.record.name for analysis in together] == ["9", "250"]
+    assert [a.record.verdict for a in together] == ["REAL", "FAKE"]
+    assert together[1].record.p_fake == judged(analyst, pictures[1].image).record.p_fake
+    assert analyst.examine([]) == []
 
 
 def test_a_verdict_says_what_its_score_came_to_on_test_images(evaluation):
@@ -142,7 +159,7 @@ def test_what_was_measured_with_other_models_is_not_used(evaluation, robustness)
 def test_an_image_like_those_of_training_gets_a_verdict(evaluation, robustness):
     analyst = Analyst(Redness(), evaluation, robustness)
     known = Image.fromarray(photographs(1, seed=5)[0])
-    assert analyst.examine(known, b"", name="a").outside is False
+    assert judged(analyst, known).outside is False
 
 
 @pytest.mark.parametrize(
@@ -151,7 +168,7 @@ def test_an_image_like_those_of_training_gets_a_verdict(evaluation, robustness):
     ids=["flat", "large"],
 )
 def test_an_image_of_another_kind_gets_a_reason_and_no_stamp(evaluation, robustness, image):
-    analysis = Analyst(Redness(), evaluation, robustness).examine(image, b"", name="a")
+    analysis = judged(Analyst(Redness(), evaluation, robustness), image)
     assert analysis.outside and analysis.record.verdict == "UNCERTAIN"
     assert "outside what these models know" in analysis.record.reason
     # Blurred test images, 80 of them refused; those of no known class do not count.
@@ -170,9 +187,9 @@ def test_damaged_tables_leave_the_verdict_without_its_figures(evaluation, robust
     (evaluation.folder / "predictions.csv").write_text("")
     (robustness.folder / "scope.csv").write_text("")
     analyst = Analyst(Redness(), evaluation, robustness)
-    large = analyst.examine(Image.new("RGB", (900, 600), "red"), b"", name="a")
+    large = judged(analyst, Image.new("RGB", (900, 600), "red"))
     assert large.outside and large.record.reason == "This image is outside what these models know."
-    known = analyst.examine(Image.fromarray(photographs(1, seed=5)[0]), b"", name="a")
+    known = judged(analyst, Image.fromarray(photographs(1, seed=5)[0]))
     assert known.outside is False and known.record.meaning == ""
 
 
@@ -180,7 +197,12 @@ def test_damaged_tables_leave_the_verdict_without_its_figures(evaluation, robust
 def upload(name, colour):
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), colour).save(buffer, "PNG")
-    return ({"name": name, "content": memoryview(buffer.getvalue())},)
+    return name, buffer.getvalue()
+
+
+def give(page, name, content):
+    page.analyse.on_files([(name, len(content), content)])
+    page.wait()
 
 
 @pytest.fixture
@@ -191,50 +213,56 @@ def page(evaluation, tmp_path):
 
 
 def test_the_page_says_what_a_score_means_and_offers_everything_to_take_along(page):
-    page.on_upload(upload("red.png", (250, 0, 0)))
-    card = page._cards.children[0].value
+    give(page, *upload("red.png", (250, 0, 0)))
+    card = page.analyse._card.value
     assert "Of 100 test images with a score like this" in card
-    assert "<summary>What the file says about itself</summary>" in card and "SHA-256" in card
     assert 'download="red-evidence.html"' in card
-    assert 'download="verdicts.csv"' in page._saves.value
-    assert 'download="verdicts.json"' in page._saves.value
+    sheet = base64.b64decode(
+        re.search(r"text/html;charset=utf-8;base64,([^\"]+)", card)[1]
+    ).decode()
+    assert "What the file says about itself" in sheet and "SHA-256" in sheet
+    assert 'download="verdicts.csv"' in page.analyse._saves.value
+    assert 'download="verdicts.json"' in page.analyse._saves.value
 
 
 def test_refused_files_stay_in_the_tables(page):
-    page.on_upload(upload("red.png", (250, 0, 0)))
-    before = page._saves.value
-    page.on_upload(({"name": "letter.txt", "content": memoryview(b"Dear reader")},))
-    page.on_upload(upload("blue.png", (0, 0, 250)))
-    assert [record.name for record in page.refused] == ["letter.txt"]
-    assert page._saves.value != before
-    page.on_clear()
-    assert page.refused == []
+    give(page, *upload("red.png", (250, 0, 0)))
+    before = page.analyse._saves.value
+    give(page, "letter.txt", b"Dear reader")
+    give(page, *upload("blue.png", (0, 0, 250)))
+    assert [record.name for record in page.analyse.visit.refused] == ["letter.txt"]
+    assert page.analyse._saves.value != before
+    page.analyse.on_clear()
+    page.wait()
+    assert page.analyse.visit.refused == []
 
 
-def test_another_threshold_redraws_every_card(page):
-    page.on_upload(upload("red.png", (200, 0, 0)))
-    page.on_upload(upload("blue.png", (0, 0, 250)))
-    assert page._summary.value.count("1 REAL, 1 FAKE") == 1
-    page._threshold._choice.value = "fpr_1"
-    assert "1 REAL, 0 FAKE, 1 UNCERTAIN" in page._summary.value
-    assert "UNCERTAIN" in page._cards.children[1].value
-    assert "found 85.0 % of the FAKE" in page._threshold._said.value
+def test_another_threshold_decides_anew_on_every_image(page):
+    give(page, *upload("red.png", (200, 0, 0)))
+    give(page, *upload("blue.png", (0, 0, 250)))
+    assert page.analyse._summary.value.count("1 REAL, 1 FAKE") == 1
+    page.analyse._threshold._choice.value = "fpr_1"
+    page.wait()
+    assert "1 REAL, 0 FAKE, 1 UNCERTAIN" in page.analyse._summary.value
+    page.analyse.on_open(page.analyse.visit.results[1])
+    page.wait()
+    assert 'data-label="UNCERTAIN"' in page.analyse._card.value
+    assert "found 85.0 % of the FAKE" in page.analyse._threshold._said.value
 
 
 def test_rare_fakes_change_what_a_score_is_worth(page):
-    assert page._threshold._choice.value == "balanced"
-    page.on_upload(upload("red.png", (204, 0, 0)))
-    assert "Where" not in page._cards.children[0].value
-    page._threshold._prevalence.value = 0.01
+    assert page.analyse._threshold._choice.value == "balanced"
+    give(page, *upload("red.png", (204, 0, 0)))
+    assert "Where" not in page.analyse._card.value
+    page.analyse._threshold._prevalence.value = 0.01
+    page.wait()
     # Odds of 4 to 1 in a world where one in a hundred is fake: 4 to 99.
-    assert "Where 1 % of the images are fake, its probability is 4%." in (
-        page._cards.children[0].value
-    )
-    assert "an image called FAKE is fake in 8% of cases" in page._threshold._said.value
+    assert "Where 1 % of the images are fake, its probability is 4%." in (page.analyse._card.value)
+    assert "an image called FAKE is fake in 8% of cases" in page.analyse._threshold._said.value
 
 
 def test_without_measurements_there_is_nothing_to_choose(page):
     page = Dashboard(detector=Redness("another"))
-    assert page._threshold.view.children == ()
-    page.on_upload(upload("red.png", (250, 0, 0)))
-    assert "FAKE" in page._cards.children[0].value
+    assert page.analyse._threshold.view.children == ()
+    give(page, *upload("red.png", (250, 0, 0)))
+    assert "FAKE" in page.analyse._card.value

@@ -1,19 +1,21 @@
 """The dashboard without a browser: handlers are called as the widgets call them."""
 
+import hashlib
 import io
 import json
 import logging
 import re
 import shutil
 import threading
+import zipfile
 
 import ipywidgets as widgets
 import numpy as np
 import pytest
 from PIL import Image
 
-from cifake_lib import detector, runs
-from cifake_lib.dashboard import MAX_FILES, Dashboard
+from cifake_lib import dashboard_sections, dashboard_visit, detector, runs
+from cifake_lib.dashboard import Dashboard
 from cifake_lib.dashboard_cards import percent
 from cifake_lib.dashboard_handlers import log_to_server, send_again
 from cifake_lib.detector import ModelVerdict, Verdict
@@ -47,9 +49,10 @@ def picture(colour=(255, 0, 0), size=(32, 32), file_format="PNG"):
     return buffer.getvalue()
 
 
-def upload(*files):
-    """What ipywidgets 8 holds after a choice of files: name, content."""
-    return tuple({"name": name, "content": memoryview(content)} for name, content in files)
+def give(dashboard, *files):
+    """Give files, name and content, as the input does, and wait for the answer."""
+    dashboard.analyse.on_files([(name, len(content), content) for name, content in files])
+    dashboard.wait()
 
 
 def write_run(folder, stage, files, **manifest):
@@ -142,6 +145,10 @@ def dashboard(released):
     return Dashboard(detector=Redness())
 
 
+def shown_card(dashboard):
+    return dashboard.analyse._card.value
+
+
 def text(dashboard):
     """Everything the page shows in its HTML widgets, without tags and styles."""
     values, boxes = [], [dashboard.view]
@@ -155,86 +162,173 @@ def text(dashboard):
 
 
 def test_an_upload_gives_the_verdict_of_every_model(dashboard):
-    dashboard.on_upload(upload(("red.png", picture())))
-    (result,) = dashboard.results
+    give(dashboard, ("red.png", picture()))
+    (result,) = dashboard.analyse.visit.results
     assert result.verdict.label == "FAKE"
     shown = text(dashboard)
     assert "red.png" in shown and "FAKE over 99 % confidence" in shown
     for name in ("Baseline CNN", "Tuned CNN", "ResNet-50"):
         assert re.search(rf"{name} FAKE over 99 %", shown)
     assert "No picture yet" not in shown
-    assert dashboard._progress.layout.display == "none"
+    assert dashboard.analyse._working.layout.display == "none"
 
 
 def test_newest_first_and_counted(dashboard):
-    dashboard.on_upload(upload(("red.png", picture()), ("blue.png", picture((0, 0, 255)))))
-    dashboard.on_upload(upload(("dim.png", picture((60, 0, 0)))))
-    assert [result.name for result in dashboard.results] == ["dim.png", "blue.png", "red.png"]
-    assert [re.search(r"#\d", card.value)[0] for card in dashboard._cards.children] == [
-        "#3",
-        "#2",
-        "#1",
+    give(dashboard, ("red.png", picture()), ("blue.png", picture((0, 0, 255))))
+    give(dashboard, ("dim.png", picture((60, 0, 0))))
+    assert [result.name for result in dashboard.analyse.visit.results] == [
+        "dim.png",
+        "blue.png",
+        "red.png",
     ]
     assert "3 images: 2 REAL, 1 FAKE" in text(dashboard)
+    assert "dim.png" in shown_card(dashboard) and "#3" in shown_card(dashboard)
 
 
-def test_the_same_file_twice_through_the_widget(dashboard):
-    file = {"name": "red.png", "type": "image/png", "size": 1, "last_modified": 0}
-    content = memoryview(picture())
-    for count in (1, 2):
-        # What a browser sends, in ipywidgets 7 (Colab) and 8.
-        if widgets.__version__.startswith("7."):
-            state = {"metadata": [file], "data": [content], "_counter": count}
-        else:
-            state = {"value": [file | {"content": content}]}
-        dashboard._upload.set_state(state)
-        assert len(dashboard.results) == count
-        assert len(dashboard._upload.value) == 0
+def test_an_image_of_the_visit_can_be_opened_again(dashboard):
+    give(dashboard, ("red.png", picture()), ("<b>.png", picture((0, 0, 255))), ("no.png", b"?"))
+    table = dashboard.analyse._history
+    rows = table._table.df
+    assert list(rows["Name"].str.replace(r"<[^>]*>", "", regex=True)) == [
+        "red.png",
+        "&lt;b&gt;.png",
+        "no.png",
+    ]
+    assert "FAKE" in rows["Verdict"][0] and "REAL" in rows["Verdict"][1]
+    assert "no.png is not an image" in rows["Note"][2]
+    table._table.selected_rows = [0]
+    dashboard.wait()
+    assert "red.png" in shown_card(dashboard) and "#1" in shown_card(dashboard)
+    table._table.selected_rows = [2]  # Of a file that is no image there is nothing to open.
+    dashboard.wait()
+    assert "red.png" in shown_card(dashboard)
 
 
-def test_uploads_of_ipywidgets_7(dashboard):
-    dashboard.on_upload({"red.png": {"metadata": {"size": 1}, "content": picture()}})
-    assert [result.name for result in dashboard.results] == ["red.png"]
+def test_one_image_needs_no_table(dashboard):
+    give(dashboard, ("red.png", picture()))
+    assert dashboard.analyse._history.view.children == ()
 
 
 def test_a_large_picture_shows_what_the_models_see(dashboard):
-    dashboard.on_upload(upload(("small.png", picture()), ("large.jpg", picture(size=(900, 300)))))
-    large, small = dashboard.results
+    give(dashboard, ("small.png", picture()), ("large.jpg", picture(size=(900, 300))))
+    large, small = dashboard.analyse.visit.results
     assert large.model_input.startswith("data:image/png;base64,") and not small.model_input
     assert "900 × 300 what the models see, 32 × 32" in text(dashboard)
     assert len(large.preview) < 20_000
 
 
 def test_refused_files_give_a_sentence_each_and_the_others_go_on(dashboard):
-    dashboard.on_upload(
-        upload(
-            ("letter.txt", b"Dear reader"),
-            ("huge.png", bytes(MAX_BYTES + 1)),
-            ("cut.jpg", picture(size=(200, 200), file_format="JPEG")[:500]),
-            ("red.png", picture()),
-        )
+    give(
+        dashboard,
+        ("letter.txt", b"Dear reader"),
+        ("huge.png", bytes(MAX_BYTES + 1)),
+        ("cut.jpg", picture(size=(200, 200), file_format="JPEG")[:500]),
+        ("red.png", picture()),
     )
-    assert [result.name for result in dashboard.results] == ["red.png"]
-    assert len(dashboard.messages) == 3
+    assert [result.name for result in dashboard.analyse.visit.results] == ["red.png"]
+    assert len(dashboard.analyse.messages.sentences) == 3
     shown = text(dashboard)
     assert "letter.txt is not an image" in shown and "huge.png is too large" in shown
     assert "cut.jpg is damaged" in shown
-    dashboard.on_upload(upload(("red.png", picture())))
-    assert dashboard.messages == []
+    give(dashboard, ("red.png", picture()))
+    assert dashboard.analyse.messages.sentences == []
 
 
-def test_too_many_files_are_cut_in_words(dashboard):
-    dashboard.on_upload(upload(*[(f"{n}.png", picture()) for n in range(MAX_FILES + 3)]))
-    assert len(dashboard.results) == MAX_FILES
-    assert f"{MAX_FILES + 3} files are too many: the first {MAX_FILES}" in text(dashboard)
+def test_too_many_files_are_cut_in_words(dashboard, monkeypatch):
+    monkeypatch.setattr(dashboard_visit, "MAX_IMAGES", 3)
+    give(dashboard, *[(f"{n}.png", picture()) for n in range(5)])
+    assert len(dashboard.analyse.visit.results) == 3
+    assert "5 files are too many: the first 3 are taken" in text(dashboard)
+
+
+def test_a_zip_counts_as_its_images(dashboard):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("holiday/red.png", picture())
+        archive.writestr("holiday/blue.png", picture((0, 0, 255)))
+        archive.writestr("holiday/cut.png", picture()[:60])
+    give(dashboard, ("holiday.zip", packed.getvalue()))
+    visit = dashboard.analyse.visit
+    assert [result.name for result in visit.results] == ["holiday/red.png", "holiday/blue.png"]
+    assert [record.name for record in visit.refused] == ["holiday/cut.png"]
+    assert "2 images: 1 REAL, 1 FAKE" in text(dashboard) and "cut.png is damaged" in text(dashboard)
+
+
+def test_what_takes_long_can_be_stopped(dashboard, monkeypatch):
+    predict = dashboard.detector.predict
+
+    def stop_after_the_first(images):
+        dashboard.analyse._cancelled.set()
+        return predict(images)
+
+    monkeypatch.setattr(dashboard.detector, "predict", stop_after_the_first)
+    give(dashboard, *[(f"{n}.png", picture()) for n in range(40)])
+    assert len(dashboard.analyse.visit.results) == 16
+    assert "Stopped after 16 of 40 files." in text(dashboard)
+    monkeypatch.undo()
+    give(dashboard, ("red.png", picture()))
+    assert len(dashboard.analyse.visit.results) == 17
+
+
+def test_only_the_latest_files_are_kept(dashboard, monkeypatch):
+    monkeypatch.setattr(dashboard_visit, "KEPT_BYTES", 100)
+    give(dashboard, ("one.png", picture()), ("two.png", picture((0, 0, 255))))
+    newest, oldest = dashboard.analyse.visit.results
+    assert newest.content and not oldest.content and oldest.preview == oldest.thumbnail
+    dashboard.analyse.on_open(oldest)
+    dashboard.wait()
+    sections = dashboard.analyse._evidence.sections
+    sections["What the file says about itself"].view.is_open = True
+    dashboard.wait()
+    assert "Choose its file again" in sections["What the file says about itself"].html
+
+
+def test_evidence_is_computed_when_it_is_opened_and_closed_with_another_image(dashboard):
+    give(dashboard, ("red.png", picture()))
+    section = dashboard.analyse._evidence.sections["What the file says about itself"]
+    assert section.html == "" and not section.view.is_open
+    section.view.is_open = True
+    dashboard.wait()
+    assert hashlib.sha256(picture()).hexdigest() in section.html
+    give(dashboard, ("blue.png", picture((0, 0, 255))))
+    assert section.html == "" and not section.view.is_open
+
+
+def test_evidence_that_fails_costs_its_section_only(dashboard, monkeypatch, caplog):
+    def explode(*args, **kwargs):
+        raise RuntimeError("out of memory in layer 7")
+
+    give(dashboard, ("red.png", picture()))
+    monkeypatch.setattr(dashboard_sections, "metadata_of", explode)
+    section = dashboard.analyse._evidence.sections["What the file says about itself"]
+    section.view.is_open = True
+    dashboard.wait()
+    assert "Something went wrong here" in section.html and "layer 7" not in section.html
+    assert "layer 7" in caplog.text
+
+
+def test_a_verdict_that_does_not_hold_is_taken_back(dashboard):
+    # Half red: a little brighter or darker, and it is called by the other name.
+    give(dashboard, ("dim.png", picture((130, 0, 0))))
+    assert "FAKE" in shown_card(dashboard)
+    section = next(
+        section
+        for title, section in dashboard.analyse._evidence.sections.items()
+        if "hold" in title
+    )
+    section.view.is_open = True
+    dashboard.wait()
+    assert 'data-label="UNCERTAIN"' in shown_card(dashboard)
+    assert "FAKE turns REAL under" in text(dashboard)
+    assert "1 UNCERTAIN" in text(dashboard)
 
 
 def test_file_names_cannot_inject_markup(dashboard):
     name = "<img src=x onerror=alert(1)>\"'.png"
-    dashboard.on_upload(upload((name, picture()), (name, b"no image")))
-    page = dashboard._cards.children[0].value + dashboard._said.value
+    give(dashboard, (name, picture()), (name, b"no image"))
+    page = shown_card(dashboard) + dashboard.analyse.messages.view.value
     assert "<img src=x" not in page and "&lt;img src=x onerror" in page
-    assert dashboard.results[0].name == name
+    assert dashboard.analyse.visit.results[0].name == name
 
 
 def test_a_failing_detector_leaves_a_working_page(dashboard, caplog, monkeypatch):
@@ -243,19 +337,22 @@ def test_a_failing_detector_leaves_a_working_page(dashboard, caplog, monkeypatch
 
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
         patch.setattr(dashboard.detector, "predict", explode)
-        dashboard.on_upload(upload(("red.png", picture())))
-        dashboard.on_example(0)
+        give(dashboard, ("red.png", picture()))
+        assert "Something went wrong while examining your files" in text(dashboard)
+        dashboard.analyse.on_example(0)
+        dashboard.wait()
     assert "Something went wrong while examining the example" in text(dashboard)
     assert "layer 7" in caplog.text and "layer 7" not in text(dashboard)
-    assert len(dashboard._upload.value) == 0 and dashboard._progress.layout.display == "none"
-    dashboard.on_upload(upload(("red.png", picture())))
-    assert len(dashboard.results) == 1 and dashboard.messages == []
+    assert dashboard.analyse._working.layout.display == "none"
+    give(dashboard, ("red.png", picture()))
+    assert len(dashboard.analyse.visit.results) == 1 and dashboard.analyse.messages.sentences == []
 
 
 def test_clear_forgets_everything(dashboard):
-    dashboard.on_upload(upload(("red.png", picture()), ("letter.txt", b"hello")))
-    dashboard.on_clear()
-    assert dashboard.results == [] and dashboard._cards.children == ()
+    give(dashboard, ("red.png", picture()), ("letter.txt", b"hello"))
+    dashboard.analyse.on_clear()
+    dashboard.wait()
+    assert dashboard.analyse.visit.results == [] and shown_card(dashboard) == ""
     shown = text(dashboard)
     assert "No picture yet" in shown and "red.png" not in shown and "letter.txt" not in shown
 
@@ -268,7 +365,9 @@ def test_examples_tell_their_true_class(dashboard):
         "Example 3 (FAKE)",
     ]
     examples[2].click()
-    assert dashboard.results[0].truth == "FAKE" and dashboard.results[0].verdict.label == "FAKE"
+    dashboard.wait()
+    (result,) = dashboard.analyse.visit.results
+    assert result.truth == "FAKE" and result.verdict.label == "FAKE"
     assert "True class of this example: FAKE . The verdict is right." in text(dashboard)
 
 
@@ -306,6 +405,7 @@ def test_each_source_of_data_is_named(released):
 def test_the_models_tab_is_read_from_the_run_files_when_opened(dashboard, released):
     assert dashboard._models.value == ""
     dashboard._tabs.selected_index = 1
+    dashboard.wait()
     page = dashboard._models.value
     metrics = json.loads((released / "evaluation" / "metrics.json").read_text())
     for key, values in metrics["models"].items():
@@ -323,6 +423,7 @@ def test_without_a_robustness_run_its_figure_alone_is_missing(released):
     shutil.rmtree(released / "robustness")
     dashboard = Dashboard(detector=Redness())
     dashboard.on_tab(1)
+    dashboard.wait()
     page = dashboard._models.value
     assert "Accuracy of each model on changed images" in page
     assert "How often being sent" not in page and "<table" in page
@@ -333,6 +434,7 @@ def test_numbers_of_another_run_are_called_so(released):
     manifest.write_text(manifest.read_text().replace("-tuned_cnn", "-newer"))
     dashboard = Dashboard(detector=Redness())
     dashboard.on_tab(1)
+    dashboard.wait()
     assert "figures above belong to run 20260102-030405-tuned_cnn" in text(dashboard)
 
 
@@ -340,18 +442,20 @@ def test_a_changed_run_file_gives_a_sentence_in_the_models_tab(dashboard, releas
     path = released / "evaluation" / "metrics.json"
     path.write_text(path.read_text().replace("0.71", "0.99"))
     dashboard.on_tab(1)
+    dashboard.wait()
     assert "metrics.json is damaged or was changed" in text(dashboard)
-    dashboard.on_upload(upload(("red.png", picture())))
-    assert len(dashboard.results) == 1
+    give(dashboard, ("red.png", picture()))
+    assert len(dashboard.analyse.visit.results) == 1
 
 
 def test_without_an_evaluation_the_page_still_works(released):
     (released / "evaluation" / "manifest.json").unlink()
     dashboard = Dashboard(detector=Redness())
     dashboard.on_tab(1)
+    dashboard.wait()
     assert "not been compared on the test split yet" in text(dashboard)
-    dashboard.on_upload(upload(("red.png", picture())))
-    assert len(dashboard.results) == 1
+    give(dashboard, ("red.png", picture()))
+    assert len(dashboard.analyse.visit.results) == 1
 
 
 def test_a_manifest_cut_short_leaves_the_rest_of_the_page(released):
@@ -360,6 +464,7 @@ def test_a_manifest_cut_short_leaves_the_rest_of_the_page(released):
         path.write_text(path.read_text()[:50])
     dashboard = Dashboard(detector=Redness())
     dashboard.on_tab(1)
+    dashboard.wait()
     shown = text(dashboard)
     assert "Trained on a small sample." in shown
     assert "20260102-030405-tuned_cnn" in shown and "-resnet50" not in shown
@@ -369,16 +474,18 @@ def test_without_models_a_card_says_how_to_get_one(empty):
     dashboard = Dashboard()
     assert dashboard.wait() is False
     dashboard.on_tab(1)
+    dashboard.wait()
     assert text(dashboard).count("There is no trained model yet") == 2
     assert "make pipeline" in text(dashboard) and "No picture yet" not in text(dashboard)
-    assert dashboard._upload.disabled and dashboard._again.layout.display is None
-    dashboard.on_upload(upload(("red.png", picture())))
-    assert dashboard.results == []
+    assert dashboard.analyse._input.view.disabled and dashboard._again.layout.display is None
+    give(dashboard, ("red.png", picture()))
+    assert dashboard.analyse.visit.results == []
 
 
 def test_models_trained_meanwhile_are_found_by_checking_again(empty, monkeypatch):
     dashboard = Dashboard()
     dashboard._tabs.selected_index = 1
+    dashboard.wait()
     for _ in range(2):  # The first time there is still nothing.
         dashboard.on_check_again()
         assert dashboard.wait() is False
@@ -390,10 +497,11 @@ def test_models_trained_meanwhile_are_found_by_checking_again(empty, monkeypatch
     shown = text(dashboard)
     assert "There is no trained model yet" not in shown and "Trained on a small sample" in shown
     assert "Measured once on the test split" in shown
-    assert dashboard._again.layout.display == "none" and not dashboard._upload.disabled
+    assert dashboard._again.layout.display == "none" and not dashboard.analyse._input.view.disabled
     [button.click() for button in buttons(dashboard.view) if "(FAKE)" in str(button.tooltip)]
-    dashboard.on_upload(upload(("red.png", picture())))
-    assert [result.name for result in dashboard.results] == ["red.png", "Example 3"]
+    dashboard.wait()
+    give(dashboard, ("red.png", picture()))
+    assert [result.name for result in dashboard.analyse.visit.results] == ["red.png", "Example 3"]
 
 
 def test_models_that_cannot_be_loaded_can_be_tried_again(released, monkeypatch, caplog):
@@ -404,13 +512,19 @@ def test_models_that_cannot_be_loaded_can_be_tried_again(released, monkeypatch, 
     dashboard = Dashboard()
     dashboard.wait()
     assert "The models could not be loaded" in text(dashboard) and "layer 7" in caplog.text
-    assert all(b.disabled for b in buttons(dashboard._gallery)) and dashboard._upload.disabled
+    assert (
+        all(b.disabled for b in buttons(dashboard.analyse._gallery))
+        and dashboard.analyse._input.view.disabled
+    )
     monkeypatch.setattr(detector.Detector, "load", lambda *, runs: Redness())
     dashboard.on_check_again()
     dashboard.wait()
-    assert not any(button.disabled for button in buttons(dashboard._gallery))
-    dashboard.on_example(0)
-    assert len(dashboard.results) == 1 and "could not be loaded" not in text(dashboard)
+    assert not any(button.disabled for button in buttons(dashboard.analyse._gallery))
+    dashboard.analyse.on_example(0)
+    dashboard.wait()
+    assert len(dashboard.analyse.visit.results) == 1 and "could not be loaded" not in text(
+        dashboard
+    )
 
 
 def test_released_models_come_before_those_trained_here(released, tmp_path, monkeypatch):
@@ -435,15 +549,16 @@ def test_released_models_come_before_those_trained_here(released, tmp_path, monk
         dashboard.wait()
     assert "70 images (mine)" in text(fallback) and "3,500 images" not in text(fallback)
     fallback.on_tab(1)
+    fallback.wait()
     assert "20270101" in text(fallback)
     assert asked == ["released", "latest", "latest"]
 
 
 def test_a_missing_model_is_named_and_the_others_answer(released):
     dashboard = Dashboard(detector=Redness({"resnet50": "ResNet-50 has no <run>."}))
-    dashboard.on_upload(upload(("red.png", picture())))
+    give(dashboard, ("red.png", picture()))
     assert "ResNet-50 has no &lt;run&gt;." in text(dashboard)
-    assert list(dashboard.results[0].verdict.models) == ["baseline_cnn", "tuned_cnn"]
+    assert list(dashboard.analyse.visit.results[0].verdict.models) == ["baseline_cnn", "tuned_cnn"]
 
 
 def test_an_upload_while_models_load_waits_for_them(released, monkeypatch):
@@ -457,8 +572,8 @@ def test_an_upload_while_models_load_waits_for_them(released, monkeypatch):
     dashboard = Dashboard()
     assert "Loading the models" in text(dashboard) and dashboard.detector is None
     threading.Timer(0.2, gate.set).start()
-    dashboard.on_upload(upload(("red.png", picture())))
-    assert len(dashboard.results) == 1 and "Loading the models" not in text(dashboard)
+    give(dashboard, ("red.png", picture()))
+    assert len(dashboard.analyse.visit.results) == 1 and "Loading the models" not in text(dashboard)
 
 
 @pytest.mark.parametrize(

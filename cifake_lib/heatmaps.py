@@ -1,0 +1,320 @@
+"""Heat maps of one picture by all models, and whether they mean anything on just this picture.
+
+A heat map looks convincing whether it is right or not. So each is put to a test here (deletion,
+Petsiuk et al. 2018, "RISE"), and the page says how the model's maps did when the network forgot
+what it had learned (Adebayo et al. 2018), which notebook 06 measured. No gradients are needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from cifake_lib.dashboard_cards import ICONS, data_uri
+from cifake_lib.images import fit_image
+from cifake_lib.names import display_name
+from cifake_lib.neighbours import measured_with
+from cifake_lib.runs import RunDamaged
+
+if TYPE_CHECKING:
+    import keras
+
+    from cifake_lib import engine
+    from cifake_lib.analyst import Analyst
+    from cifake_lib.dashboard_evidence import Subject
+    from cifake_lib.detector import Detector
+
+METHOD = "grad_cam"  # as in `explain.METHODS`
+BLUR_SIGMA = 4.0  # pixels, as in `explain`
+STEPS = 16  # equal parts of the pixels that are blurred one after the other
+PLACES = 9  # to which a map is moved; a map without meaning beats them all one time in ten
+# Viridis at equal distances, as RGB 0-255 (van der Walt & Smith 2015): equal steps of heat look
+# equal, to the colour-blind too.
+VIRIDIS = np.array(
+    [
+        *((68, 1, 84), (72, 40, 120), (62, 73, 137), (49, 104, 142), (38, 130, 142)),
+        *((31, 158, 137), (53, 183, 121), (110, 206, 88), (181, 222, 43), (253, 231, 37)),
+    ],
+    dtype=np.float32,
+)
+
+STYLE = """
+.cifake .cf-heat { display:flex; flex-wrap:wrap; gap:10px 16px; align-items:flex-start;
+  border-top:1px solid var(--line); padding:12px 0; }
+.cifake .cf-heat figure { margin:0; flex:0 0 128px; }
+.cifake .cf-heat figure.cf-heat-test { flex-basis:190px; }
+.cifake .cf-heat img { display:block; width:128px; height:128px; margin:0; border-radius:6px;
+  image-rendering:pixelated; }
+.cifake .cf-heat figcaption { color:var(--muted); font-size:12px; line-height:1.35;
+  margin-top:4px; }
+.cifake .cf-heat-said { flex:1 1 240px; min-width:0; }
+.cifake .cf-heat-said p { margin:0 0 6px; }
+.cf-heat svg { display:block; width:190px; height:128px; }
+.cf-heat svg .cf-elsewhere { fill:var(--muted); fill-opacity:.25; }
+.cf-heat svg .cf-hottest { fill:none; stroke:var(--ink); stroke-width:2; }
+.cf-heat svg .cf-nought { stroke:var(--muted); stroke-width:1; stroke-dasharray:3 3; }
+.cf-heat svg text { fill:var(--muted); font-size:10.5px; }
+.cifake .cf-ramp { display:flex; gap:8px; align-items:center; color:var(--muted); font-size:13px; }
+.cifake .cf-ramp img { width:120px; height:10px; margin:0; border-radius:3px; }
+"""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DeletionTest:
+    """What blurring a picture bit by bit does to the score of the class that a model called.
+
+    The score is the logit, positive towards that class.
+
+    Attributes:
+        shares: `(STEPS + 1,)`, blurred shares of the pixels, 0–1.
+        hottest: `(STEPS + 1,)`, change of the score while the map's hottest pixels go first.
+        elsewhere: `(PLACES, STEPS + 1)`, the same while the map is moved to other places.
+    """
+
+    shares: np.ndarray
+    hottest: np.ndarray
+    elsewhere: np.ndarray
+
+    @property
+    def change(self) -> float:
+        """Mean change of the score, the hottest first: the area over `hottest`, negative."""
+        return float(np.trapezoid(self.hottest, self.shares))
+
+    @property
+    def changes_elsewhere(self) -> np.ndarray:
+        """The same for each other place, `(PLACES,)`."""
+        return np.trapezoid(self.elsewhere, self.shares, axis=1)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the hot pixels matter more than as many in any of the other places."""
+        return bool(self.change < min(0.0, self.changes_elsewhere.min()))
+
+
+def maps(detector: Detector, image: Image.Image) -> dict[str, np.ndarray]:
+    """Return where each model finds what speaks for the class that it calls an image.
+
+    Args:
+        detector: The models.
+        image: RGB, of any size.
+
+    Returns:
+        By model key float32 `(S, S)`, S the side that the model looks at, from 0 to its maximum 1
+        (Grad-CAM, Selvaraju et al. 2017); 0 everywhere where nothing speaks for the class.
+    """
+    (verdict,) = detector.predict([image])
+    return {
+        key: _map(model, _pixels(detector, key, image), verdict.models[key].label)
+        for key, model in detector.models.items()
+    }
+
+
+def deletion_test(
+    model: engine.Network | keras.Model,
+    pixels: np.ndarray,
+    heat: np.ndarray,
+    label: str,
+    *,
+    seed: int = 0,
+) -> DeletionTest:
+    """Test on one picture whether the pixels that a map names matter (Petsiuk et al. 2018).
+
+    The measure is the same map moved to other places, and not pixels at random: pixels that are
+    blurred one here and one there make a texture that the models have never seen, which alone turns
+    verdicts.
+
+    Args:
+        model: One logit, in the light engine or in Keras.
+        pixels: uint8 `(S, S, 3)`, RGB.
+        heat: `(S, S)`, as `maps` returns it.
+        label: Class that the model calls the picture, "REAL" or "FAKE".
+        seed: Of the places, and of the order of equally hot pixels.
+
+    Returns:
+        The curves.
+    """
+    # Late, because it brings SciPy's filters, which the page can spare until it is asked.
+    from scipy.ndimage import gaussian_filter
+
+    side, rng = len(pixels), np.random.default_rng(seed)
+    blurred = gaussian_filter(pixels.astype(np.float32), (BLUR_SIGMA, BLUR_SIGMA, 0))
+    blurred = np.rint(blurred).astype(np.uint8)
+    moved = [np.roll(heat, rng.integers(side, size=2), (0, 1)) for _ in range(PLACES)]
+    flat = np.stack([heat, *moved]).reshape(1 + PLACES, -1)
+    # Ties are broken at random: in reading order a flat map would look like one of the upper edge.
+    order = np.lexsort((rng.random(flat.shape), -flat), axis=-1)
+    rank = np.argsort(order, axis=-1).reshape(-1, 1, side, side)
+    shares = np.linspace(0, 1, STEPS + 1)
+    between = rank < shares[1:-1, None, None] * side**2
+    versions = np.where(between[..., None], blurred, pixels).reshape(-1, *pixels.shape)
+    # One call for all: each has a cost of its own.
+    logits = _logits(model, np.concatenate([pixels[None], blurred[None], versions]))
+    changes = (logits - logits[0]) * (1 if label == "FAKE" else -1)
+    curves = np.zeros((1 + PLACES, STEPS + 1))
+    curves[:, 1:-1] = changes[2:].reshape(1 + PLACES, -1)
+    curves[:, -1] = changes[1]
+    return DeletionTest(shares, curves[0], curves[1:])
+
+
+def heat_html(subject: Subject) -> str:
+    """Lay out the map of every model beside its tests.
+
+    Args:
+        subject: The picture; its maps are made and tested here.
+    """
+    detector, verdict = subject.analyst.detector, subject.analysis.verdict
+    rows, passed = [], []
+    for key, heat in maps(detector, subject.image).items():
+        pixels, label = _pixels(detector, key, subject.image), verdict.models[key].label
+        if not heat.any():
+            rows.append(
+                f"<p>{escape(display_name(key))}: nothing in the picture speaks for {label} in "
+                "this network, so there is no map.</p>"
+            )
+            continue
+        test = deletion_test(detector.models[key], pixels, heat, label)
+        if test.passed:
+            passed.append(display_name(key))
+        rows.append(_row(key, label, pixels, heat, test, _likeness(subject.analyst, key)))
+    ramp = data_uri(Image.fromarray(_coloured(np.linspace(0, 1, 64)[None])))
+    return f"""
+<p><b>{escape(_summary(passed, len(rows)))}</b></p>
+<p class="cf-ramp"><span>nothing speaks for the class</span><img src="{ramp}" alt="dark to bright">
+<span>this place speaks most for it</span></p>
+{"".join(rows)}
+<p class="cf-note">The models see the picture in few coarse cells, so a map can point at a region
+and never at a trace. The test blurs the hottest pixels first, then more, until all are blurred, and
+does the same with the map moved to {PLACES} other places; a map passes if it costs the score more
+than each of them, which one without meaning does one time in {PLACES + 1}. The score is the logit
+of the network without averaging over views: three units up take a probability of 50&nbsp;% to
+95&nbsp;%.</p>"""
+
+
+def _map(model: engine.Network | keras.Model, pixels: np.ndarray, label: str) -> np.ndarray:
+    if not hasattr(model, "look"):
+        from cifake_lib import explain  # Brings TensorFlow, which a model in Keras has brought.
+
+        return explain.grad_cam(model, pixels[None], method=METHOD)[0]
+    cells = model.look(pixels[None])[1][0]
+    towards = np.maximum(cells if label == "FAKE" else -cells, 0).astype(np.float32)
+    enlarged = Image.fromarray(towards).resize(pixels.shape[:2], Image.Resampling.BILINEAR)
+    heat = np.asarray(enlarged)
+    return heat / heat.max() if heat.any() else heat
+
+
+def _logits(model: engine.Network | keras.Model, images: np.ndarray) -> np.ndarray:
+    """Logits of the very network that a map explains, up to a constant; float64 `(N,)`."""
+    if hasattr(model, "look"):
+        # The cells add up to the logit less the bias of the last layer.
+        return model.look(images)[1].sum(axis=(1, 2), dtype=np.float64)
+    from cifake_lib import explain
+
+    return explain.unwrapped(model).predict(images, verbose=0).ravel().astype(np.float64)
+
+
+def _pixels(detector: Detector, key: str, image: Image.Image) -> np.ndarray:
+    return fit_image(image, detector.runs[key].manifest["model"]["input_size"])
+
+
+def _likeness(analyst: Analyst, key: str) -> float:
+    """Rank correlation with maps of random weights, as notebook 06 measured it; NaN if unknown."""
+    if (run := measured_with(analyst, key)) is None:
+        return math.nan
+    try:
+        with run.checked("explanations.csv").open(encoding="utf-8", newline="") as file:
+            rows = {(row["model"], row["method"]): row for row in csv.DictReader(file)}
+        return float(rows[key, METHOD]["rank_correlation"])
+    except (RunDamaged, KeyError) as error:
+        logger.warning("no check with random weights: %s", error)
+        return math.nan
+
+
+def _summary(passed: list[str], count: int) -> str:
+    if not passed:
+        return "No map passes its test on this picture: read nothing into any of them."
+    if len(passed) == count:
+        said = "The map passes" if count == 1 else "All maps pass"
+        return f"{said} the test on this picture: the hot regions matter to the models."
+    verb = "passes" if len(passed) == 1 else "pass"
+    return (
+        f"{len(passed)} of {count} maps {verb} the test on this picture: {', '.join(passed)}. Read "
+        "nothing into the rest."
+    )
+
+
+def _row(
+    key: str, label: str, pixels: np.ndarray, heat: np.ndarray, test: DeletionTest, likeness: float
+) -> str:
+    name = escape(display_name(key))
+    low, high = np.sort(test.changes_elsewhere)[[0, -1]]
+    areas = (
+        f"blurring them first changes the score of {label} by {_signed(test.change)} on average, "
+        f"blurring as many in other places by {_signed(test.changes_elsewhere.mean())} "
+        f"({_signed(low)} to {_signed(high)})"
+    )
+    verdict = "more than others"
+    if not test.passed:
+        verdict = "no more than others, so read nothing into the map"
+    forgotten = ""
+    if not math.isnan(likeness):
+        forgotten = (
+            "<p>When the network forgets what it learned, its maps stay alike by "
+            f"{likeness:.2f}, measured on test images: at 0 a map shows what was learned, at 1 "
+            "only the picture's edges.</p>"
+        )
+    side = len(pixels)
+    grey = pixels @ np.float32([0.299, 0.587, 0.114])
+    overlay = (0.45 * grey[..., None] + 0.55 * _coloured(heat)).astype(np.uint8)
+    return f"""
+<div class="cf-heat"><figure><img src="{data_uri(Image.fromarray(pixels))}"
+alt="the picture as {name} sees it"><figcaption>as {name} sees it, {side} × {side}</figcaption>
+</figure><figure><img src="{data_uri(Image.fromarray(overlay))}"
+alt="heat map of {name} over the picture in grey"><figcaption>bright: speaks for {label}
+</figcaption></figure>
+<figure class="cf-heat-test">{_curves(test, areas)}<figcaption>score of {label} from the first
+blurred pixel to the last; line: hottest first, band: other places</figcaption></figure>
+<div class="cf-heat-said"><p><b>{name}</b> calls it <b class="cf-{label}"><span
+aria-hidden="true">{ICONS[label]}</span> {label}</b>.</p>
+<p><b>Hot pixels matter {verdict}</b>: {areas}.</p>{forgotten}</div></div>"""
+
+
+def _curves(test: DeletionTest, areas: str) -> str:
+    every = np.concatenate([test.hottest[None], test.elsewhere])
+    low, high = every.min(), max(every.max(), every.min() + 1e-6)
+
+    def points(values: np.ndarray, shares: np.ndarray) -> str:
+        across, down = 36 + 150 * shares, 8 + 108 * (high - values) / (high - low)
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
+
+    band = points(test.elsewhere.max(axis=0), test.shares)
+    band += " " + points(test.elsewhere.min(axis=0)[::-1], test.shares[::-1])
+    nought = points(np.zeros(2), np.array([0.0, 1.0]))
+    ends = "".join(
+        f'<text x="32" y="{y}" text-anchor="end">{_signed(value)}</text>'
+        for value, y in ((high, 12), (low, 116))
+    )
+    return f"""<svg role="img" aria-label="{areas}" viewBox="0 0 190 128">
+<polygon class="cf-elsewhere" points="{band}"/><polyline class="cf-nought" points="{nought}"/>
+<polyline class="cf-hottest" points="{points(test.hottest, test.shares)}"/>{ends}
+<text x="36" y="127">0 %</text><text x="186" y="127" text-anchor="end">100 % blurred</text></svg>"""
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def _coloured(heat: np.ndarray) -> np.ndarray:
+    """Heat `(H, W)` from 0 to 1 as uint8 `(H, W, 3)`."""
+    places = np.linspace(0, 1, len(VIRIDIS))
+    return np.stack([np.interp(heat, places, channel) for channel in VIRIDIS.T], axis=-1).astype(
+        np.uint8
+    )

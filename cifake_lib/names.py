@@ -1,0 +1,34 @@
+"""What people read for the keys of models, metrics and corruptions."""
+
+_DISPLAY_NAMES = {
+    "baseline_cnn": "Baseline CNN",
+    "balanced": "p_fake .5",
+    "best_f1": "Best F1",
+    "fpr_1": "1 % false alarms",
+    "fpr_5": "5 % false alarms",
+    "resnet50": "ResNet-50",
+    "tuned_cnn": "Tuned CNN",
+    "f1": "F1 (mean of classes)",
+    "pr_auc": "Average precision",
+    "roc_auc": "ROC AUC",
+    "true_negative_rate": "True-negative rate",
+    "true_positive_rate": "True-positive rate",
+    "val_accuracy": "Validation accuracy",
+    "val_loss": "Validation loss",
+    "val_log_loss": "Validation log loss",
+    "sgd_learning_rate": "SGD learning rate",
+    "jpeg": "JPEG",
+    "resize_jpeg": "Resize and JPEG",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++",
+    **{
+        f"{metric}_{name.lower()}": f"{metric.capitalize()} of {name}"
+        for metric in ("precision", "recall", "f1")
+        for name in ("REAL", "FAKE")
+    },
+}
+
+
+def display_name(key: str) -> str:
+    """Return what people read for the key of a model, metric or corruption: `"ResNet-50"`."""
+    return _DISPLAY_NAMES.get(key, key.replace("_", " ").capitalize())
