@@ -189,7 +189,7 @@ def finish_comparison(
     predictions: pd.DataFrame,
     metrics: Mapping[str, dict],
     *,
-    examples_per_class: int = 8,
+    examples_per_class: int = 48,
 ) -> runs.Run:
     """Store a comparison as a complete run: scores, predictions, curves and example images.
 

@@ -29,7 +29,7 @@ from cifake_lib import dashboard_models as records
 from cifake_lib.analyst import Analyst
 from cifake_lib.dashboard_analyse import AnalyseTab
 from cifake_lib.dashboard_disclosure import Disclosure
-from cifake_lib.dashboard_examples import read_examples
+from cifake_lib.dashboard_examples import quiz_images, read_examples
 from cifake_lib.dashboard_handlers import (
     Messages,
     button,
@@ -102,9 +102,9 @@ class Dashboard:
         self._messages = Messages()
         self._again = button("Check again", self.on_check_again)
         self.analyse = AnalyseTab(self._pool)
+        figures = ThreadPoolExecutor(max_workers=1)  # A picture need not wait for them.
         self.models = dashboard_model_sets.ModelsTab(
-            self.say,
-            disclosure=lambda title, compute: Disclosure(title, compute, self._pool).view,
+            self.say, disclosure=lambda title, compute: Disclosure(title, compute, figures).view
         )
         self.lab = dashboard_lab.RobustnessLab(self.say)
         self.quiz = dashboard_quiz.Quiz(self.say)
@@ -157,12 +157,12 @@ class Dashboard:
     @guarded("reading the run files")
     def _open_tab(self, index: int) -> None:
         tab = (self.analyse, self.models, self.lab, self.quiz, self.about)[index]
+        if tab is self.lab and (subject := self.analyse.subject()) is not None:
+            tab.show_image(subject.image, subject.name)
         if tab in (self.models, self.about):
             tab.open(self._records)
         elif tab is not self.analyse:
             tab.open()
-        if tab is self.lab and (subject := self.analyse.subject()) is not None:
-            tab.show_image(subject.image, subject.name)
 
     @guarded("reading the run files")
     def _read_runs(self) -> None:
@@ -200,7 +200,7 @@ class Dashboard:
         analyst = Analyst(detector, self._records.evaluation, self._records.robustness)
         self.analyse.use(analyst)
         self.lab.use(detector, analyst, self._examples)
-        self.quiz.use(detector, self._examples)
+        self.quiz.use(detector, quiz_images(self._records.evaluation))
         self.detector = detector
         status = "".join(
             f'<div class="cf-message" role="status">{escape(sentence)}</div>'

@@ -17,7 +17,7 @@ from cifake_lib import dashboard_sections as sections
 from cifake_lib.analyst import Analyst, Picture
 from cifake_lib.dashboard_evidence import EvidencePanel, Subject
 from cifake_lib.dashboard_handlers import Messages, button, guarded, show
-from cifake_lib.dashboard_input import ImageInput
+from cifake_lib.dashboard_input import MAX_FILES, MAX_TOTAL_BYTES, ImageInput
 from cifake_lib.dashboard_table import HistoryTable
 from cifake_lib.dashboard_threshold import ThresholdPanel
 from cifake_lib.dashboard_visit import MAX_IMAGES, File, Visit
@@ -25,8 +25,9 @@ from cifake_lib.images import MAX_BYTES, MAX_PIXELS, READABLE, decode_image
 
 HINT = (
     f"{READABLE}, or a zip of them; each at most {MAX_BYTES // 2**20} MB and "
-    f"{MAX_PIXELS // 10**6} million pixels, up to {MAX_IMAGES:,} images and 500 MB at once. "
-    "Pictures are examined in memory and not kept."
+    f"{MAX_PIXELS // 10**6} million pixels; at once up to {MAX_FILES} files, {MAX_IMAGES:,} images "
+    f"and {MAX_TOTAL_BYTES // 2**20} MB. "
+    "Pictures are examined in memory, written nowhere, and forgotten when you leave."
 )
 EMPTY = (
     '<div class="cf-empty"><h3>No picture yet</h3>Choose one of your own, or click an example. '

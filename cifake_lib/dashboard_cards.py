@@ -84,11 +84,11 @@ def make_result(
     """
     image = picture.image
     same = image.size == (input_size, input_size)
-    preview = _at_most(image, PREVIEW)
+    preview = at_most(image, PREVIEW)
     return Result(
         name=picture.name,
         size=image.size,
-        thumbnail=data_uri(_at_most(preview, THUMBNAIL)),
+        thumbnail=data_uri(at_most(preview, THUMBNAIL)),
         preview=data_uri(preview),
         model_input="" if same else data_uri(Image.fromarray(fit_image(image, input_size))),
         input_size=input_size,
@@ -126,11 +126,11 @@ def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = 
     """
     name = escape(result.name)
     width, height = result.size
-    pictures = [_figure(result.preview, f"{width} × {height}", name, max(width, height))]
+    pictures = [figure(result.preview, f"{width} × {height}", name, max(width, height))]
     if result.model_input:
         side = result.input_size
         caption = f"what the models see, {side} × {side}"
-        pictures.append(_figure(result.model_input, caption, caption, side))
+        pictures.append(figure(result.model_input, caption, caption, side))
     verdict = result.verdict
     together = "All models together" if len(verdict.models) > 1 else "The one model available"
     truth = ""
@@ -141,7 +141,7 @@ def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = 
             f'<p class="cf-truth">True class of this example: <b>{result.truth}</b>. '
             f"The verdict is {judged}.</p>"
         )
-    rows = "".join(_model_row(key, answer) for key, answer in verdict.models.items())
+    rows = "".join(model_row(key, answer) for key, answer in verdict.models.items())
     record = result.analysis.record
     if sheet:
         file_name = f"{result.name.rsplit('.', 1)[0] or 'image'}-evidence.html"
@@ -198,7 +198,7 @@ def summary_line(results: list[Result]) -> str:
     return f"{len(results)} {noun}: {counts}"
 
 
-def _model_row(key: str, answer: ModelVerdict) -> str:
+def model_row(key: str, answer: ModelVerdict) -> str:
     """One model: name, a bar from the middle towards its class, verdict and confidence."""
     reach = abs(answer.p_fake - 0.5) * 100
     start = 50.0 if answer.label == "FAKE" else 50 - reach
@@ -212,13 +212,15 @@ def _model_row(key: str, answer: ModelVerdict) -> str:
 </div>"""
 
 
-def _figure(source: str, caption: str, alt: str, side: int) -> str:
+def figure(source: str, caption: str, alt: str, side: int) -> str:
+    """Lay out a picture of so many pixels a side; the texts are escaped by the caller."""
     sharp = "cf-pixels" if side <= PIXEL_ART else ""
     image = f'<img class="{sharp}" src="{source}" alt="{alt}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
-def _at_most(image: Image.Image, side: int) -> Image.Image:
+def at_most(image: Image.Image, side: int) -> Image.Image:
+    """Shrink an image until its longer side has at most so many pixels."""
     scale = side / max(image.size)
     if scale >= 1:
         return image

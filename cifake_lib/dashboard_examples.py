@@ -13,15 +13,20 @@ from cifake_lib.dashboard_cards import data_uri
 from cifake_lib.runs import Run, RunDamaged
 
 PER_CLASS = 8
+QUIZ_PER_CLASS = 40  # for four games
 
 logger = logging.getLogger(__name__)
 
 
-def read_examples(evaluation: Run | None) -> list[tuple[Image.Image, str]]:
+def read_examples(
+    evaluation: Run | None, *, after: int = 0, per_class: int = PER_CLASS
+) -> list[tuple[Image.Image, str]]:
     """Take test images from the run that compared the models.
 
     Args:
         evaluation: A run of the evaluation stage, or None.
+        after: How many of each class to leave out, as shown elsewhere with their class.
+        per_class: How many of each class to take.
 
     Returns:
         RGB images with their true class, real ones first; empty without a sound run.
@@ -38,8 +43,14 @@ def read_examples(evaluation: Run | None) -> list[tuple[Image.Image, str]]:
     return [
         (Image.fromarray(images[row]), name)
         for label, name in enumerate(("REAL", "FAKE"))
-        for row in np.flatnonzero(labels == label)[:PER_CLASS]
+        for row in np.flatnonzero(labels == label)[after : after + per_class]
     ]
+
+
+def quiz_images(evaluation: Run | None) -> list[tuple[Image.Image, str]]:
+    """Take test images that the page shows nowhere with their class; if there are none, others."""
+    images = read_examples(evaluation, after=PER_CLASS, per_class=QUIZ_PER_CLASS)
+    return images or read_examples(evaluation)
 
 
 def gallery(

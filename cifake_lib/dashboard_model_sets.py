@@ -32,8 +32,8 @@ STYLE = """
   border:1px solid var(--edge); border-radius:6px; height:32px; max-width:100%; }
 .cifake .cf-choice select:focus-visible, .cifake .cf-scroll:focus-visible {
   outline:3px solid var(--focus); outline-offset:2px; }
-.cifake .cf-table .cf-which { text-align:left; white-space:normal; min-width:8em;
-  max-width:12em; overflow-wrap:anywhere; }
+.cifake .cf-table small.cf-which { font-weight:400; white-space:normal; max-width:14em;
+  overflow-wrap:anywhere; }
 .cifake .cf-table tr.cf-joined > * { border-bottom-color:transparent; padding-bottom:0; }
 .cifake p.cf-from { color:var(--muted); font-size:13px; margin:0 0 4px;
   overflow-wrap:anywhere; }
@@ -74,9 +74,9 @@ SECTIONS = {
     ),
     "confusion": Section(
         "Confusion",
-        "How many images of each class were called what, at the threshold 0.5. Precision of a "
-        "class: of the images called so, the share that are; recall: of the images that are, the "
-        "share called so.",
+        "How many images of each class were called what, at the threshold 0.5. Precision of FAKE "
+        "is the share of FAKE among the images called FAKE; recall of FAKE is the share of FAKE "
+        "images that were called so.",
     ),
     "calibration": Section(
         "Calibration",

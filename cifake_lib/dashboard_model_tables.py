@@ -104,7 +104,6 @@ def comparison_html(sets: Mapping[str, Records]) -> str:
             remarks.append(alert(error))
     if not measured:
         return "".join(remarks)
-    several = len(sets) > 1
     columns = [*RATES, *(f"{rate}_{name}" for name in ("fake", "real") for rate in CLASS_RATES)]
     titles = [*RATES.values(), *CLASS_RATES.values(), *CLASS_RATES.values()]
     heads = "".join(f'<th scope="col">{title}</th>' for title in titles)
@@ -115,20 +114,19 @@ def comparison_html(sets: Mapping[str, Records]) -> str:
             values = measured[title]["models"][key]
             joined = ' class="cf-joined"' if title != having[-1] else ""
             name = escape(values.get("display_name", display_name(key)))
-            cells = [f'<td class="cf-which">{escape(title)}</td>'] if several else []
-            cells += [_rate_cell(values, column) for column in columns]
+            which = f'<small class="cf-which">{escape(title)}</small>' if len(sets) > 1 else ""
+            cells = "".join(_rate_cell(values, column) for column in columns)
             rows.append(
                 f'<tr data-model="{escape(key)}" data-set="{escape(title)}"{joined}>'
-                f'<th scope="row">{name}</th>{"".join(cells)}'
+                f'<th scope="row">{name} {which}</th>{cells}'
                 f"<td>{duration(values.get('training_seconds'))}</td>"
                 f"<td>{count(values.get('parameters'))}</td></tr>"
             )
-    which = '<th scope="col" class="cf-which">Set</th>' if several else ""
     html = f"""<table class="cf-table">
-<thead><tr><td></td>{"<td></td>" if several else ""}<td colspan="2"></td>
+<thead><tr><td></td><td colspan="2"></td>
 <th colspan="3" scope="colgroup" class="cf-group-FAKE">FAKE</th>
 <th colspan="3" scope="colgroup" class="cf-group-REAL">REAL</th><td colspan="2"></td></tr>
-<tr><th scope="col">Model</th>{which}{heads}<th scope="col">Training time</th>
+<tr><th scope="col">Model</th>{heads}<th scope="col">Training time</th>
 <th scope="col">Parameters</th></tr></thead><tbody>{"".join(rows)}</tbody></table>"""
     return (
         f"<p>{_measured_on(sets, measured)}</p>{''.join(remarks)}"

@@ -46,7 +46,8 @@ STYLE = """
 .cifake .cf-quiz-table img { display:block; width:36px; height:36px; max-width:none;
   image-rendering:pixelated; border-radius:4px; margin:0 auto 2px; }
 .cifake .cf-quiz-table .cf-quiz-mark { text-align:center; padding:6px 4px; }
-.cifake .cf-quiz-table small { color:inherit; }
+.cifake .cf-quiz-table small.cf-REAL { color:var(--real); }
+.cifake .cf-quiz-table small.cf-FAKE { color:var(--fake-ink); }
 .cf-quiz-wrong { font-weight:700; }
 .cf-quiz-right { color:var(--muted); }
 @media (max-width:760px) {
@@ -237,7 +238,7 @@ def _reveal(answer: str, truth: str, verdict: Verdict) -> str:
     """The truth, and what everybody said."""
     judged = "You are right." if answer == truth else f"You said {answer}."
     players = {**verdict.models, "ensemble": verdict}
-    rows = "".join(cards._model_row(*player) for player in players.items())
+    rows = "".join(cards.model_row(*player) for player in players.items())
     return f"""
 <div class="cf-answer">
   <p class="cf-verdict cf-{truth}" role="status">
@@ -261,7 +262,7 @@ def _result(
         said[display_name(key)] = [verdict.models[key].label for verdict in verdicts]
     said[display_name("ensemble")] = [verdict.label for verdict in verdicts]
     heads = "".join(
-        f'<th scope="col" class="cf-quiz-mark cf-{truth}"><img src="{cards.data_uri(image)}" '
+        f'<th scope="col" class="cf-quiz-mark"><img src="{cards.data_uri(image)}" '
         f'alt="Image {number}"><small class="cf-{truth}">{cards.ICONS[truth]} {truth}</small></th>'
         for number, (image, truth) in enumerate(rounds, 1)
     )

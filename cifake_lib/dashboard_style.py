@@ -13,8 +13,23 @@ DARK = """--ink:#e3e9ef; --muted:#a3b0bc; --line:#35414d; --edge:#4a5865; --wash
   --warning-edge:#6b5427; --real:#5db4ea; --fake:#f08a3c; --fake-ink:#f5a05e;
   --uncertain:#b4c0cb; --figure:#f4f6f8; color-scheme:dark;"""
 # Voilà's page follows the visitor's system; in JupyterLab the page follows the theme of the Lab.
+_JUPYTER = "".join(
+    f"--jp-{name}:var(--{value});"
+    for value, names in {
+        "paper": ["layout-color0", "layout-color1", "widgets-input-background-color"],
+        "wash": ["layout-color2", "cell-editor-background"],
+        "line": ["layout-color3", "border-color1", "border-color2", "widgets-input-border-color"],
+        "ink": [
+            *(f"{kind}-font-color{level}" for kind in ("content", "ui") for level in (0, 1)),
+            *(f"widgets-{name}" for name in ("color", "label-color", "readout-color")),
+            *("widgets-input-color", "widgets-slider-handle-border-color"),
+        ],
+        "muted": [f"{kind}-font-color{level}" for kind in ("content", "ui") for level in (2, 3)],
+    }.items()
+    for name in names
+)
 _THEMES = f"""
-.cifake, body[data-voila] {{ {LIGHT} }}
+.cifake, body[data-voila] {{ {LIGHT} {_JUPYTER} }}
 body[data-jp-theme-light="false"]:not([data-voila]) .cifake {{ {DARK} }}
 @media (prefers-color-scheme:dark) {{
   body[data-voila], body[data-voila] .cifake {{ {DARK} }}

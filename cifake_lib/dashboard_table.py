@@ -16,7 +16,8 @@ STYLE = """
 .cifake .cf-history table.dataTable { font-size:14px; color:var(--ink); width:100%; }
 .cifake .cf-history table.dataTable td { vertical-align:middle; }
 .cifake .cf-history .dt-container, .cifake .cf-history .dt-container * { font-family:inherit; }
-.cifake .cf-history .dt-container { color:var(--ink); font-size:14px; }
+.cifake .cf-history .itables_anywidget, .cifake .cf-history .dt-container {
+  background:none; color:var(--ink); font-size:14px; }
 .cifake .cf-history input, .cifake .cf-history select { background:var(--paper);
   color:var(--ink); border:1px solid var(--line); border-radius:6px; padding:4px 8px; }
 .cifake .cf-history tr.selected > td { box-shadow:inset 0 0 0 9999px var(--chosen) !important;
@@ -29,7 +30,18 @@ STYLE = """
 .cifake .cf-history .dt-paging button.dt-paging-button, .cifake .cf-history label,
 .cifake .cf-history .dt-info { color:var(--muted) !important; }
 """
-PAGE = 10  # rows
+OPTIONS = {
+    "allow_html": True,  # Everything from a file is escaped below.
+    "select": "single",
+    "selected_rows": [],
+    "showIndex": False,
+    "pageLength": 10,
+    "lengthMenu": [10, 50, 200],
+    "order": [[0, "desc"]],
+    "maxBytes": 0,
+    "classes": "compact row-border",
+    "language": {"search": "Filter:", "lengthMenu": "_MENU_ rows a page"},
+}
 
 
 class HistoryTable:
@@ -67,31 +79,19 @@ class HistoryTable:
         import pandas as pd
 
         rows = [_row(number, result) for number, result in enumerate(self._results, 1)]
-        rows += [_refused(record) for record in refused]
-        table = pd.DataFrame(rows)
+        rows += [_refused(number, record) for number, record in enumerate(refused, len(rows) + 1)]
+        # Texts and whole numbers only: for others itables sends code, which the page's policy bars.
+        table = pd.DataFrame(rows).fillna("")
         if self._table is None:
             self._table = self._build(table)
         else:
-            self._table.update(table, selected_rows=[])
+            self._table.update(table, **OPTIONS)
         self.view.children = [self._table]
 
     def _build(self, table):
         from itables.widget import ITable
 
-        widget = ITable(
-            table,
-            allow_html=True,  # Everything from a file is escaped below.
-            select="single",
-            selected_rows=[],
-            showIndex=False,
-            pageLength=PAGE,
-            lengthMenu=[PAGE, 50, 200],
-            order=[[0, "desc"]],
-            maxBytes=0,
-            classes="compact row-border",
-            text_in_header_can_be_selected=False,
-            language={"search": "Filter:", "lengthMenu": "_MENU_ rows a page"},
-        )
+        widget = ITable(table, **OPTIONS)
         widget.observe(lambda change: self.on_choice(change["new"]), "selected_rows")
         return widget
 
@@ -103,7 +103,7 @@ class HistoryTable:
 
 def _row(number: int, result: Result) -> dict[str, object]:
     models = {
-        display_name(key): round(answer.p_fake, 3) for key, answer in result.verdict.models.items()
+        display_name(key): f"{answer.p_fake:.3f}" for key, answer in result.verdict.models.items()
     }
     width, height = result.size
     sharp = " cf-pixels" if max(result.size) <= 96 else ""
@@ -113,12 +113,13 @@ def _row(number: int, result: Result) -> dict[str, object]:
         "Image": f'<img class="cf-thumbnail{sharp}" alt="" src="{result.thumbnail}">',
         "Name": f'<button type="button" class="cf-open" title="Open {name}">{name}</button>',
         "Verdict": f'<b class="cf-{result.word}">{ICONS[result.word]} {result.word}</b>',
-        "P(FAKE)": round(result.verdict.p_fake, 3),
+        "P(FAKE)": f"{result.verdict.p_fake:.3f}",
         **models,
         "Size": f"{width} × {height}",
         "Note": "outside what the models know" if result.analysis.outside else "",
     }
 
 
-def _refused(record: Examined) -> dict[str, object]:
-    return {"#": None, "Name": escape(record.name), "Verdict": "–", "Note": escape(record.error)}
+def _refused(number: int, record: Examined) -> dict[str, object]:
+    name, error = escape(record.name), escape(record.error)
+    return {"#": number, "Name": name, "Verdict": "–", "Note": error}

@@ -1,10 +1,14 @@
 """What a visitor of the served dashboard sees and does."""
 
+import base64
 import csv
 import hashlib
 import io
+import itertools
 import json
+import re
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -32,14 +36,38 @@ def picture(tmp_path):
 def choose(page, *paths):
     """Choose files; the input is never in the page, so the chooser is caught."""
     with page.expect_file_chooser() as chooser:
-        page.locator(".cf-upload").click()
+        page.locator(".cf-choose").click()
     chooser.value.set_files(paths)
 
 
-def wait_for_cards(page, count):
+def wait_for_images(page, count):
+    """Wait until so many images have a verdict and the newest is shown."""
     page.wait_for_function(
-        "count => document.querySelectorAll('.cf-card').length === count", arg=count, timeout=30_000
+        "count => parseInt(document.querySelector('.cf-summary')?.innerText) === count",
+        arg=count,
+        timeout=30_000,
     )
+    page.locator(".cf-card .cf-number", has_text=f"#{count}").wait_for()
+
+
+def rows(page):
+    """Names in the table of the visit, from the top."""
+    return page.locator(".cf-history tbody .cf-open").all_inner_texts()
+
+
+def open_section(page, words):
+    """Open a section of evidence, and return it when it is computed."""
+    section = page.locator(".cf-sections .cf-details", has_text=words)
+    section.locator("summary").click()
+    section.locator(".cf-spinner").wait_for(state="detached", timeout=60_000)
+    body = section.locator(".cf-details-body")
+    body.wait_for()
+    return body
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name).click()
+    page.wait_for_timeout(300)
 
 
 def message(page, words):
@@ -55,7 +83,7 @@ def screenshot(page, name):
 
 def test_an_upload_gets_the_verdict_of_every_model(page, picture):
     choose(page, picture("holiday.jpg"))
-    wait_for_cards(page, 1)
+    wait_for_images(page, 1)
     card = page.locator(".cf-card")
     assert "holiday.jpg" in card.inner_text()
     # A picture far larger than those of training: the models answer, the page does not stamp it.
@@ -85,7 +113,7 @@ def test_a_file_over_the_limit_gets_a_sentence_and_the_page_goes_on(page, tmp_pa
     choose(page, tmp_path / "huge.png")
     assert "expected at most 30 MB, received 31.0 MB" in message(page, "huge.png").inner_text()
     choose(page, picture("after.png"))
-    wait_for_cards(page, 1)
+    wait_for_images(page, 1)
     assert page.locator(".cf-message").count() == 0
 
 
@@ -93,23 +121,36 @@ def test_a_file_just_under_the_limit_arrives(page, tmp_path):
     side = 3100  # 29 MB of BMP, far above the 10 MB that a server takes unconfigured
     Image.new("RGB", (side, side), (90, 120, 60)).save(tmp_path / "large.bmp")
     choose(page, tmp_path / "large.bmp")
-    wait_for_cards(page, 1)
+    wait_for_images(page, 1)
     assert "3100 × 3100" in page.locator(".cf-card").inner_text()
 
 
 def test_the_same_file_twice(page, picture):
     path = picture("twice.png")
     choose(page, path)
-    wait_for_cards(page, 1)
+    wait_for_images(page, 1)
     choose(page, path)
-    wait_for_cards(page, 2)
+    wait_for_images(page, 2)
     assert page.locator(".cf-summary").inner_text().startswith("2 images")
 
 
-def test_several_files_at_once_newest_first(page, picture):
-    choose(page, picture("one.png", seed=1), picture("two.png", seed=2), picture("three.png"))
-    wait_for_cards(page, 3)
-    assert page.locator(".cf-name").all_inner_texts() == ["three.png", "two.png", "one.png"]
+def test_several_files_at_once_can_be_sorted_filtered_and_opened_again(page, picture, tmp_path):
+    (tmp_path / "four.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+    paths = [picture(f"{name}.png", seed=seed) for seed, name in enumerate(("one", "two", "three"))]
+    choose(page, *paths, tmp_path / "four.png")
+    wait_for_images(page, 3)
+    assert rows(page) == ["three.png", "two.png", "one.png"]
+    refused = page.locator(".cf-history tr", has_text="four.png")
+    assert "damaged or incomplete" in refused.inner_text()
+    page.get_by_role("columnheader", name="Name").click()
+    assert rows(page) == ["one.png", "three.png", "two.png"]
+    page.locator(".cf-history input[type=search]").fill("two")
+    assert rows(page) == ["two.png"]
+    page.locator(".cf-open", has_text="two.png").focus()
+    page.keyboard.press("Enter")
+    page.locator(".cf-card .cf-name", has_text="two.png").wait_for()
+    page.locator(".cf-history input[type=search]").fill("")
+    screenshot(page, "many-1280")
     page.get_by_role("button", name="Clear").click()
     page.locator(".cf-empty").wait_for()
     assert page.locator(".cf-card").count() == 0
@@ -117,7 +158,7 @@ def test_several_files_at_once_newest_first(page, picture):
 
 def test_markup_in_a_file_name_stays_text(page, picture):
     choose(page, picture("<img src=x onerror=document.title=1>.png"))
-    wait_for_cards(page, 1)
+    wait_for_images(page, 1)
     assert "<img src=x" in page.locator(".cf-name").inner_text()
     assert page.title() != "1"
 
@@ -126,25 +167,129 @@ def test_examples_of_both_classes_get_a_verdict(page):
     for truth in ("REAL", "FAKE"):
         page.locator(f".cf-example[title$='({truth})']").first.click()
         page.locator(".cf-truth", has_text=truth).wait_for()
-    assert page.locator(".cf-card").count() == 2
+    wait_for_images(page, 2)
     screenshot(page, "examples-1280")
 
 
 def test_the_file_speaks_only_when_asked(page, picture):
     choose(page, picture("holiday.jpg"))
-    wait_for_cards(page, 1)
-    table = page.locator(".cf-evidence table")
-    assert not table.is_visible()
-    page.get_by_text("What the file says about itself").click()
-    table.wait_for()
+    wait_for_images(page, 1)
+    assert page.locator(".cf-details-body", has_text="SHA-256").count() == 0
+    table = open_section(page, "What the file says about itself").locator("table").first
     content = picture("holiday.jpg").read_bytes()
     assert hashlib.sha256(content).hexdigest() in table.inner_text()
     screenshot(page, "metadata-1280")
 
 
+def test_a_zip_gives_its_images(page, picture, tmp_path):
+    with zipfile.ZipFile(tmp_path / "holiday.zip", "w") as archive:
+        for seed, name in enumerate(("beach.png", "hotel.jpg")):
+            archive.write(picture(name, seed=seed), f"2026/{name}")
+        archive.writestr("2026/../../letter.txt", "Dear reader")
+    choose(page, tmp_path / "holiday.zip")
+    wait_for_images(page, 2)
+    assert rows(page) == ["2026/hotel.jpg", "2026/beach.png"]
+    assert "letter.txt" in message(page, "left out as no image").inner_text()
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_pictures_can_be_dropped_and_pasted(page, picture, way):
+    content = base64.b64encode(picture("dropped.png").read_bytes()).decode()
+    transfer = page.evaluate_handle(
+        """text => {
+          const bytes = Uint8Array.from(atob(text), character => character.charCodeAt(0));
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+          return transfer;
+        }""",
+        content,
+    )
+    if way == "drop":
+        page.locator(".cf-zone").dispatch_event("dragover", {"dataTransfer": transfer})
+        page.locator(".cf-zone").dispatch_event("drop", {"dataTransfer": transfer})
+    else:
+        page.evaluate(
+            """data => document.body.dispatchEvent(
+              new ClipboardEvent("paste", { clipboardData: data, bubbles: true }))""",
+            transfer,
+        )
+    wait_for_images(page, 1)
+    assert page.locator(".cf-name").inner_text().endswith(".png")
+
+
+def test_evidence_of_an_example(page):
+    page.locator(".cf-example[title$='(FAKE)']").first.click()
+    wait_for_images(page, 1)
+    assert page.locator(".cf-details[open], .cf-sections details[open]").count() == 0
+    fan = open_section(page, "Does the verdict hold?")
+    assert "JPEG, quality 50" in fan.inner_text()
+    assert "under" in fan.inner_text() and "12 changes" in fan.inner_text()
+    heat = open_section(page, "Heat maps")
+    widths = heat.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
+    assert len(widths) >= 3 and all(widths)
+    for name in ("Baseline CNN", "Tuned CNN", "ResNet-50"):
+        assert name in heat.inner_text()
+    assert "Hot pixels matter" in heat.inner_text()
+    spectrum = open_section(page, "Spectrum and noise")
+    assert "not evidence" in spectrum.inner_text() and spectrum.locator("img").count() >= 2
+    assert "64" in open_section(page, "Two views").inner_text()
+    assert open_section(page, "most similar training images").inner_text()
+    page.set_viewport_size({"width": 1280, "height": 2600})
+    screenshot(page, "evidence-1280")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_a_photograph_is_also_voted_on_patch_by_patch(page, picture):
+    choose(page, picture("large.jpg", size=(800, 600)))
+    wait_for_images(page, 1)
+    patches = open_section(page, "Two views of a large picture")
+    assert "48" in patches.inner_text() and "REAL" in patches.inner_text()
+    assert patches.locator("svg, img").count() >= 1
+
+
+def test_the_robustness_lab_follows_the_slider(page):
+    open_tab(page, "Robustness lab")
+    lab = page.locator(".cf-lab-answers")
+    lab.locator(".cf-verdict").wait_for(timeout=60_000)
+    handle = page.locator(".cf-lab-controls .noUi-handle")
+    handle.focus()
+    for _ in range(5):
+        handle.press("ArrowRight")
+    page.locator(".cf-lab-level", has_text="5").wait_for()
+    assert lab.locator(".cf-model").count() == len(MODELS)
+    pictures = page.locator(".cf-lab-pictures img")
+    first, second = pictures.evaluate_all("images => images.map(i => i.src)")
+    assert first != second
+    screenshot(page, "lab-1280")
+
+
+def test_the_quiz_is_played_against_the_models(page):
+    open_tab(page, "Quiz")
+    page.locator(".cf-quiz-picture img").wait_for(timeout=60_000)
+    rounds = int(re.search(r"1 of (\d+)", page.locator(".cf-quiz-count").inner_text())[1])
+    for number in range(1, rounds + 1):
+        page.locator(".cf-quiz-count", has_text=f"{number} of {rounds}").wait_for()
+        page.get_by_role("button", name="FAKE").click()
+        page.locator(".cf-quiz-next").click()
+    table = page.locator(".cf-quiz-table")
+    table.wait_for()
+    for name in ("Baseline CNN", "Tuned CNN", "ResNet-50"):
+        assert name in table.inner_text()
+    screenshot(page, "quiz-1280")
+
+
+def test_cards_and_limits_can_be_read(page):
+    open_tab(page, "About")
+    page.get_by_text("What a verdict is and is not").wait_for(timeout=30_000)
+    card = page.locator("details.cf-about-card", has_text="ResNet-50").first
+    card.locator("summary").click()
+    assert "CIFAKE" in card.inner_text()
+    screenshot(page, "about-1280")
+
+
 def test_everything_can_be_taken_along(page, picture):
     choose(page, picture("=1+1.png", seed=1), picture("two.jpg", seed=2))
-    wait_for_cards(page, 2)
+    wait_for_images(page, 2)
     saved = {}
     for words in ("Save as CSV", "Save as JSON", "Save the evidence sheet"):
         with page.expect_download() as download:
@@ -160,7 +305,7 @@ def test_everything_can_be_taken_along(page, picture):
 
 def test_a_stricter_threshold_and_rare_fakes_change_what_the_page_says(page):
     page.locator(".cf-example[title$='(FAKE)']").first.click()
-    wait_for_cards(page, 1)
+    wait_for_images(page, 1)
     assert "Of 100 test images with a score like this" in page.locator(".cf-notes").inner_text()
     said = page.locator(".cf-threshold [role=status]")
     before = said.inner_text()
@@ -183,7 +328,7 @@ def test_two_visitors_do_not_see_each_other(page, browser, server, picture):
         choose(page, picture("mine.png", seed=1))
         choose(other, picture("theirs.png", seed=2))
         for visitor, name in ((page, "mine.png"), (other, "theirs.png")):
-            wait_for_cards(visitor, 1)
+            wait_for_images(visitor, 1)
             assert visitor.locator(".cf-name").all_inner_texts() == [name]
     finally:
         other.context.close()
@@ -198,11 +343,11 @@ def test_the_models_tab_shows_the_numbers_of_the_run_files(page):
         for metric in ("precision_fake", "recall_fake", "f1_fake", "f1_real", "roc_auc"):
             cell = row.locator(f"td[data-metric={metric}]").inner_text()
             assert cell.split()[0] == f"{values[metric]:.3f}", (key, metric)
-    images = page.locator(".cf-figures img")
-    assert images.count() == 4 + len(metrics["models"])
-    for figure in ("Accuracy of each model on changed images", "How often being sent"):
-        assert page.get_by_role("img", name=figure).is_visible()
-    assert all(images.evaluate_all("images => images.map(i => i.naturalWidth > 100)"))
+    section = page.locator(".cf-details:visible", has_text="Ranking")
+    section.locator("summary").click()
+    figures = section.locator("img")
+    figures.first.wait_for(timeout=60_000)
+    assert all(figures.evaluate_all("images => images.map(i => i.naturalWidth > 100)"))
     page.set_viewport_size({"width": 1280, "height": 1500})
     screenshot(page, "models-1280")
     page.set_viewport_size({"width": 1280, "height": 900})
@@ -212,17 +357,20 @@ def test_a_telephone_scrolls_in_one_direction_only(page):
     try:
         page.set_viewport_size({"width": 380, "height": 800})
         page.locator(".cf-example").first.click()
-        wait_for_cards(page, 1)
-        for tab, name in (("Analyse", "analyse-380"), ("Models", "models-380")):
-            page.get_by_role("tab", name=tab).click()
-            page.wait_for_timeout(300)
-            screenshot(page, name)
+        wait_for_images(page, 1)
+        for scheme, tab in itertools.product(
+            ("light", "dark"), ("Analyse", "Models", "Robustness lab", "Quiz", "About")
+        ):
+            page.emulate_media(color_scheme=scheme)
+            open_tab(page, tab)
+            screenshot(page, f"{tab.lower().replace(' ', '-')}-380-{scheme}")
             wide = page.evaluate(
-                "[...document.querySelectorAll('.cifake, .cf-card, .cf-figures, .cf-banner')]"
+                "[...document.querySelectorAll('.cifake, .cf-card, .cf-details, .cf-banner')]"
                 ".filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.className)"
             )
             assert wide == []
     finally:
+        page.emulate_media(color_scheme="light")
         page.set_viewport_size({"width": 1280, "height": 900})
 
 
@@ -252,11 +400,11 @@ def test_without_models_a_card_says_how_to_get_one_and_checks_again(browser, ser
     card = page.locator(".cf-empty", has_text="There is no trained model yet")
     card.wait_for()
     assert "make pipeline" in card.inner_text()
-    assert page.locator(".cf-upload").is_disabled()
+    assert page.locator(".cf-choose").is_disabled()
     screenshot(page, "no-model-1280")
     shutil.copytree(released_dir(), released)
     page.get_by_role("button", name="Check again").click()
     page.locator(".cf-example").first.click(timeout=30_000)
-    wait_for_cards(page, 1)
-    assert page.locator(".cf-upload").is_enabled()
+    wait_for_images(page, 1)
+    assert page.locator(".cf-choose").is_enabled()
     page.context.close()

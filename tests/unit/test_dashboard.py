@@ -402,42 +402,6 @@ def test_each_source_of_data_is_named(released):
     assert "ResNet-50 learnt from 3,500 images (&lt;full&gt;)" in shown
 
 
-def test_the_models_tab_is_read_from_the_run_files_when_opened(dashboard, released):
-    assert dashboard._models.value == ""
-    dashboard._tabs.selected_index = 1
-    dashboard.wait()
-    page = dashboard._models.value
-    metrics = json.loads((released / "evaluation" / "metrics.json").read_text())
-    for key, values in metrics["models"].items():
-        row = re.search(rf'<tr data-model="{key}">(.*?)</tr>', page, re.S)[1]
-        for metric in ("accuracy", "roc_auc", "precision_real", "recall_fake", "f1_fake"):
-            assert f'<td data-metric="{metric}">{values[metric]:.3f}' in row
-        assert "2 min" in row and "123,456" in row
-    assert "0.690–0.730" in page and "1,000 images" in page
-    assert page.count("<img") == 4 + 4
-    assert "20260102-030405-resnet50" in page and "2026-01-02" in page
-    assert "trained &lt;without&gt; ImageNet weights" in page
-
-
-def test_without_a_robustness_run_its_figure_alone_is_missing(released):
-    shutil.rmtree(released / "robustness")
-    dashboard = Dashboard(detector=Redness())
-    dashboard.on_tab(1)
-    dashboard.wait()
-    page = dashboard._models.value
-    assert "Accuracy of each model on changed images" in page
-    assert "How often being sent" not in page and "<table" in page
-
-
-def test_numbers_of_another_run_are_called_so(released):
-    manifest = released / "tuned_cnn" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace("-tuned_cnn", "-newer"))
-    dashboard = Dashboard(detector=Redness())
-    dashboard.on_tab(1)
-    dashboard.wait()
-    assert "figures above belong to run 20260102-030405-tuned_cnn" in text(dashboard)
-
-
 def test_a_changed_run_file_gives_a_sentence_in_the_models_tab(dashboard, released):
     path = released / "evaluation" / "metrics.json"
     path.write_text(path.read_text().replace("0.71", "0.99"))
@@ -465,9 +429,8 @@ def test_a_manifest_cut_short_leaves_the_rest_of_the_page(released):
     dashboard = Dashboard(detector=Redness())
     dashboard.on_tab(1)
     dashboard.wait()
-    shown = text(dashboard)
-    assert "Trained on a small sample." in shown
-    assert "20260102-030405-tuned_cnn" in shown and "-resnet50" not in shown
+    assert "Trained on a small sample." in text(dashboard)
+    assert list(dashboard._records.models) == ["baseline_cnn", "tuned_cnn"]
 
 
 def test_without_models_a_card_says_how_to_get_one(empty):
@@ -548,9 +511,6 @@ def test_released_models_come_before_those_trained_here(released, tmp_path, monk
     for dashboard in (released_first, latest, fallback):
         dashboard.wait()
     assert "70 images (mine)" in text(fallback) and "3,500 images" not in text(fallback)
-    fallback.on_tab(1)
-    fallback.wait()
-    assert "20270101" in text(fallback)
     assert asked == ["released", "latest", "latest"]
 
 

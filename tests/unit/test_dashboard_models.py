@@ -186,7 +186,7 @@ def test_the_table_shows_the_numbers_and_intervals_of_the_run_file(released, dra
             cell = re.search(rf'data-metric="{metric}">(.*?)</td>', row)[1]
             assert text(cell) == f"{values[metric]:.3f} {low:.3f}–{high:.3f} "
         assert "2 min" in row and "123,456" in row
-    assert "60 images of sample" in text(page) and ">Set<" not in page
+    assert "60 images of sample" in text(page) and "Released" not in text(page)
 
 
 def test_a_table_is_linked_to_its_run_and_the_file_can_be_saved(released, drawn):
@@ -331,7 +331,7 @@ def test_what_was_trained_here_is_shown_beside_the_released_models(trained, draw
     ]
     own = metrics_of(trained / "evaluation" / "mine")["resnet50"]["accuracy"]
     row = re.search(r'<tr data-model="resnet50" data-set="mine.*?</tr>', page, re.S)[0]
-    assert f'data-metric="accuracy">{own:.3f}' in row
+    assert f'data-metric="accuracy">{own:.3f}' in row and "ResNet-50 mine (2026-02-03)" in text(row)
     assert "From run mine" in text(page) and "From run out" in text(page)
     shown = opened(tab, "confusion")
     assert re.findall(r"<h3>(.*?)</h3>", shown) == ["Released", "mine (2026-02-03)"]
