@@ -57,6 +57,9 @@ def _log_power(images: np.ndarray) -> np.ndarray:
 
 def parts_of(images: np.ndarray, count: int = 2048) -> Iterator[np.ndarray]:
     """Cut many images into parts that fit into memory, with a progress display."""
+    if len(images) <= count:  # In a dashboard every display leaves its widgets behind.
+        yield images
+        return
     with tqdm(desc="Measuring", total=len(images), unit="image", delay=1) as progress:
         for start in range(0, len(images), count):
             yield images[start : start + count]
