@@ -13,7 +13,9 @@ from cifake_lib.names import display_name
 
 STYLE = """
 .cifake .cf-history { overflow-x:auto; max-width:100%; }
-.cifake .cf-history table.dataTable { font-size:14px; color:var(--ink); width:100%; }
+.cifake .cf-history table.dataTable { font-size:14px; color:var(--ink); width:100% !important;
+  margin:0; }
+.cifake .cf-history td:last-child { min-width:15em; font-size:13px; }
 .cifake .cf-history table.dataTable td { vertical-align:middle; }
 .cifake .cf-history .dt-container, .cifake .cf-history .dt-container * { font-family:inherit; }
 .cifake .cf-history .itables_anywidget, .cifake .cf-history .dt-container {
@@ -40,6 +42,13 @@ OPTIONS = {
     "order": [[0, "desc"]],
     "maxBytes": 0,
     "classes": "compact row-border",
+    "text_in_header_can_be_selected": False,  # A click anywhere on a heading sorts.
+    "layout": {
+        "topStart": "search",
+        "topEnd": "pageLength",
+        "bottomStart": "info",
+        "bottomEnd": "paging",
+    },
     "language": {"search": "Filter:", "lengthMenu": "_MENU_ rows a page"},
 }
 

@@ -50,9 +50,14 @@ def wait_for_images(page, count):
     page.locator(".cf-card .cf-number", has_text=f"#{count}").wait_for()
 
 
-def rows(page):
-    """Names in the table of the visit, from the top."""
-    return page.locator(".cf-history tbody .cf-open").all_inner_texts()
+def wait_for_rows(page, *names):
+    """Wait until the table of the visit shows these names, from the top."""
+    page.wait_for_function(
+        """names => names.join() === [...document.querySelectorAll('.cf-history tbody .cf-open')]
+            .map(open => open.innerText).join()""",
+        arg=names,
+        timeout=10_000,
+    )
 
 
 def open_section(page, words):
@@ -138,13 +143,13 @@ def test_several_files_at_once_can_be_sorted_filtered_and_opened_again(page, pic
     paths = [picture(f"{name}.png", seed=seed) for seed, name in enumerate(("one", "two", "three"))]
     choose(page, *paths, tmp_path / "four.png")
     wait_for_images(page, 3)
-    assert rows(page) == ["three.png", "two.png", "one.png"]
+    wait_for_rows(page, "three.png", "two.png", "one.png")
     refused = page.locator(".cf-history tr", has_text="four.png")
     assert "not an image that can be read" in refused.inner_text()
     page.get_by_role("columnheader", name="Name").click()
-    assert rows(page) == ["one.png", "three.png", "two.png"]
+    wait_for_rows(page, "one.png", "three.png", "two.png")
     page.locator(".cf-history input[type=search]").fill("two")
-    assert rows(page) == ["two.png"]
+    wait_for_rows(page, "two.png")
     page.locator(".cf-open", has_text="two.png").focus()
     page.keyboard.press("Enter")
     page.locator(".cf-card .cf-name", has_text="two.png").wait_for()
@@ -187,7 +192,7 @@ def test_a_zip_gives_its_images(page, picture, tmp_path):
         archive.writestr("2026/../../letter.txt", "Dear reader")
     choose(page, tmp_path / "holiday.zip")
     wait_for_images(page, 2)
-    assert rows(page) == ["2026/hotel.jpg", "2026/beach.png"]
+    wait_for_rows(page, "2026/hotel.jpg", "2026/beach.png")
     assert "letter.txt" in message(page, "left out as no image").inner_text()
 
 
