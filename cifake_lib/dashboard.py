@@ -23,6 +23,7 @@ from cifake_lib import (
     dashboard_model_sets,
     dashboard_quiz,
     dashboard_sections,
+    dashboard_slider,
     dashboard_table,
 )
 from cifake_lib import dashboard_models as records
@@ -63,6 +64,7 @@ _PARTS = (
     dashboard_model_sets,
     dashboard_quiz,
     dashboard_sections,
+    dashboard_slider,
     dashboard_table,
 )
 

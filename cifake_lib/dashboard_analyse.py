@@ -61,6 +61,7 @@ class AnalyseTab:
         self._input = ImageInput(on_files=self.on_files, say=self.say)
         self._gallery = widgets.VBox([])
         self._threshold = ThresholdPanel(self.on_threshold)
+        self._decided_at = self._threshold.threshold
         self._build()
         self._refresh()
 
@@ -188,10 +189,15 @@ class AnalyseTab:
 
     @guarded("applying the threshold")
     def _decide_anew(self) -> None:
-        number = self.visit.number_of(self._shown) if self._shown else 0
-        self.visit.decide_anew(self._analyst, threshold=self._threshold.threshold)
-        if number:
-            self._open(self.visit.results[-number])
+        threshold = self._threshold.threshold
+        if threshold != self._decided_at:
+            number = self.visit.number_of(self._shown) if self._shown else 0
+            self.visit.decide_anew(self._analyst, threshold=threshold)
+            self._decided_at = threshold
+            if number:
+                self._open(self.visit.results[-number])
+        elif self._shown:  # Only how common fakes are has changed; what was opened stays open.
+            self._draw_card()
         self._refresh()
 
     @guarded("clearing the page")

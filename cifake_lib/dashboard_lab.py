@@ -16,6 +16,7 @@ from cifake_lib import dashboard_lab_steps as steps
 from cifake_lib.analyst import Picture
 from cifake_lib.dashboard_examples import gallery
 from cifake_lib.dashboard_handlers import button, guarded, show
+from cifake_lib.dashboard_slider import step_slider
 from cifake_lib.images import fit_image
 
 if TYPE_CHECKING:
@@ -101,11 +102,9 @@ class RobustnessLab:
         self._original, self._after, self._answer = (widgets.HTML() for _ in range(3))
         self._path, self._table = widgets.HTML(), widgets.HTML()
         names = [(title, family) for family, (title, _) in steps.FAMILIES.items()]
-        self._family = widgets.Dropdown(options=names, description="Change")
+        self._family = widgets.Dropdown(options=names, description="Change", tooltip="")
         self._family.observe(lambda _: self.on_family(), "value")
-        self._severity = widgets.IntSlider(
-            max=steps.STRONGEST, description="Severity", readout=False
-        )
+        self._severity = step_slider("Severity", [str(step) for step in range(steps.STRONGEST + 1)])
         self._severity.observe(lambda _: self.on_severity(), "value")
         self._take_last = button("", self.on_last)
         show(self._take_last, False)

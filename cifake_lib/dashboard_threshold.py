@@ -9,6 +9,7 @@ import ipywidgets as widgets
 
 from cifake_lib import decisions, frequencies
 from cifake_lib.analyst import Analyst
+from cifake_lib.dashboard_slider import step_slider
 
 PREVALENCES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
 AS_IN_THE_TEST = 0.5
@@ -29,12 +30,11 @@ class ThresholdPanel:
         """
         self._points: dict[str, decisions.OperatingPoint] = {}
         self._on_change = on_change
-        self._choice = widgets.Dropdown(description="Threshold")
-        self._prevalence = widgets.SelectionSlider(
-            options=[(f"{share * 100:g} %", share) for share in PREVALENCES],
-            value=AS_IN_THE_TEST,
-            description="Fakes",
-            continuous_update=False,
+        self._choice = widgets.Dropdown(description="Threshold", tooltip="")
+        self._prevalence = step_slider(
+            "Fakes",
+            [f"{share * 100:g} %" for share in PREVALENCES],
+            value=PREVALENCES.index(AS_IN_THE_TEST),
         )
         self._said = widgets.HTML()
         self.view = widgets.VBox([])
@@ -60,7 +60,7 @@ class ThresholdPanel:
 
     def shifted(self, p_fake: float) -> str:
         """Say what a score means at the chosen share of fakes; "" for that of the test."""
-        share = self._prevalence.value
+        share = PREVALENCES[self._prevalence.value]
         if not self._points or share == AS_IN_THE_TEST:
             return ""
         p_there = frequencies.fake_at_prevalence(p_fake, share)
@@ -76,7 +76,7 @@ class ThresholdPanel:
         if (point := self._points.get(self._choice.value)) is None:
             self._said.value = ""
             return
-        share = self._prevalence.value
+        share = PREVALENCES[self._prevalence.value]
         worth = point.probability_fake_if_flagged(share)
         self._said.value = (
             f'<p class="cf-note" role="status">{escape(point.sentence)} Where {share * 100:g} % of '

@@ -17,7 +17,7 @@ READY = 120_000  # milliseconds; loading TensorFlow on a busy machine
 
 
 @contextmanager
-def serve(log: Path, **environment: str):
+def serve(log: Path, *options: str, **environment: str):
     """Serve the dashboard as `make dashboard` does, on a free port; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -25,7 +25,7 @@ def serve(log: Path, **environment: str):
     command = [sys.executable, "-m", "voila", "notebooks/dashboard.ipynb", "--no-browser"]
     with log.open("w") as output:
         server = subprocess.Popen(
-            [*command, f"--port={port}"],
+            [*command, f"--port={port}", *options],
             cwd=project_root(),
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"} | environment,
             stdout=output,

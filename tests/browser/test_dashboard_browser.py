@@ -17,6 +17,8 @@ from serving import READY, SCREENSHOTS, visit
 
 from cifake_lib.paths import released_dir
 
+expect = pytest.importorskip("playwright.sync_api").expect
+
 MODELS = ("baseline_cnn", "tuned_cnn", "resnet50")
 
 
@@ -42,22 +44,14 @@ def choose(page, *paths):
 
 def wait_for_images(page, count):
     """Wait until so many images have a verdict and the newest is shown."""
-    page.wait_for_function(
-        "count => parseInt(document.querySelector('.cf-summary')?.innerText) === count",
-        arg=count,
-        timeout=30_000,
-    )
+    summary = re.compile(rf"^{count} image")
+    expect(page.locator(".cf-summary")).to_have_text(summary, timeout=30_000)
     page.locator(".cf-card .cf-number", has_text=f"#{count}").wait_for()
 
 
 def wait_for_rows(page, *names):
     """Wait until the table of the visit shows these names, from the top."""
-    page.wait_for_function(
-        """names => names.join() === [...document.querySelectorAll('.cf-history tbody .cf-open')]
-            .map(open => open.innerText).join()""",
-        arg=names,
-        timeout=10_000,
-    )
+    expect(page.locator(".cf-history tbody .cf-open")).to_have_text(names, timeout=10_000)
 
 
 def open_section(page, words):
@@ -255,7 +249,7 @@ def test_the_robustness_lab_follows_the_slider(page):
     open_tab(page, "Robustness lab")
     lab = page.locator(".cf-lab-answers")
     lab.locator(".cf-verdict").wait_for(timeout=60_000)
-    handle = page.locator(".cf-lab-controls .noUi-handle")
+    handle = page.locator(".cf-lab-controls input[type=range]")
     handle.focus()
     for _ in range(5):
         handle.press("ArrowRight")
@@ -314,11 +308,8 @@ def test_a_stricter_threshold_and_rare_fakes_change_what_the_page_says(page):
     said = page.locator(".cf-threshold [role=status]")
     before = said.inner_text()
     page.locator(".cf-threshold select").select_option("1 % false alarms")
-    page.wait_for_function(
-        "before => document.querySelector('.cf-threshold [role=status]').innerText !== before",
-        arg=before,
-    )
-    handle = page.locator(".cf-threshold .noUi-handle")
+    expect(said).not_to_have_text(before)
+    handle = page.locator(".cf-threshold input[type=range]")
     handle.focus()
     handle.press("Home")
     page.locator(".cf-notes", has_text="Where 0.1 % of the images are fake").wait_for()

@@ -12,6 +12,7 @@ from PIL import Image
 from cifake_lib import runs
 from cifake_lib.analyst import Analyst, Picture
 from cifake_lib.dashboard import Dashboard
+from cifake_lib.dashboard_threshold import PREVALENCES
 from cifake_lib.detector import ModelVerdict, Verdict
 from cifake_lib.scope import Scope
 
@@ -254,7 +255,7 @@ def test_rare_fakes_change_what_a_score_is_worth(page):
     assert page.analyse._threshold._choice.value == "balanced"
     give(page, *upload("red.png", (204, 0, 0)))
     assert "Where" not in page.analyse._card.value
-    page.analyse._threshold._prevalence.value = 0.01
+    page.analyse._threshold._prevalence.value = PREVALENCES.index(0.01)
     page.wait()
     # Odds of 4 to 1 in a world where one in a hundred is fake: 4 to 99.
     assert "Where 1 % of the images are fake, its probability is 4%." in (page.analyse._card.value)
