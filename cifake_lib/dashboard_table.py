@@ -15,7 +15,8 @@ STYLE = """
 .cifake .cf-history { overflow-x:auto; max-width:100%; }
 .cifake .cf-history table.dataTable { font-size:14px; color:var(--ink); width:100% !important;
   margin:0; }
-.cifake .cf-history td:last-child { min-width:15em; font-size:13px; }
+.cifake .cf-history td { white-space:nowrap; }
+.cifake .cf-history td:last-child { min-width:12em; white-space:normal; font-size:13px; }
 .cifake .cf-history table.dataTable td { vertical-align:middle; }
 .cifake .cf-history .dt-container, .cifake .cf-history .dt-container * { font-family:inherit; }
 .cifake .cf-history .itables_anywidget, .cifake .cf-history .dt-container {
@@ -25,8 +26,8 @@ STYLE = """
 .cifake .cf-history tr.selected > td { box-shadow:inset 0 0 0 9999px var(--chosen) !important;
   color:var(--ink) !important; }
 .cifake .cf-history .cf-open { border:0; background:none; color:var(--accent); font:inherit;
-  font-weight:600; cursor:pointer; padding:2px 0; text-align:left; max-width:22em;
-  overflow-wrap:anywhere; }
+  font-weight:600; cursor:pointer; padding:2px 0; text-align:left; max-width:18em;
+  white-space:normal; overflow-wrap:anywhere; }
 .cf-thumbnail { display:block; width:40px; height:40px; object-fit:contain; border-radius:4px; }
 .cf-thumbnail.cf-pixels { image-rendering:pixelated; }
 .cifake .cf-history .dt-paging button.dt-paging-button, .cifake .cf-history label,
