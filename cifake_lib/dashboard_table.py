@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -92,22 +93,28 @@ class HistoryTable:
         rows += [_refused(number, record) for number, record in enumerate(refused, len(rows) + 1)]
         # Texts and whole numbers only: for others itables sends code, which the page's policy bars.
         table = pd.DataFrame(rows).fillna("")
+        if importlib.util.find_spec("itables") is None:  # On Colab.
+            self.view.children = self._plain(table)
+            return
+        from itables.widget import ITable
+
         if self._table is None:
-            self._table = self._build(table)
+            self._table = ITable(table, **OPTIONS)
+            self._table.observe(lambda change: self.on_choice(change["new"]), "selected_rows")
         else:
             self._table.update(table, **OPTIONS)
         self.view.children = [self._table]
 
-    def _build(self, table):
-        from itables.widget import ITable
-
-        widget = ITable(table, **OPTIONS)
-        widget.observe(lambda change: self.on_choice(change["new"]), "selected_rows")
-        return widget
+    def _plain(self, table) -> list[widgets.Widget]:
+        """The same of core widgets: it neither sorts nor filters."""
+        names = [(f"#{row} {result.name}", row) for row, result in enumerate(self._results, 1)]
+        choice = widgets.Dropdown(options=[("…", 0), *names], description="Open")
+        choice.observe(lambda change: self.on_choice([change["new"] - 1]), "value")
+        return [choice, widgets.HTML(table.to_html(index=False, escape=False, border=0))]
 
     def on_choice(self, rows: Sequence[int]) -> None:
         """Open the image of the chosen row; a file that could not be examined has none."""
-        if rows and rows[0] < len(self._results):
+        if rows and 0 <= rows[0] < len(self._results):
             self._on_open(self._results[rows[0]])
 
 

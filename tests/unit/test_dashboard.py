@@ -1,6 +1,7 @@
 """The dashboard without a browser: handlers are called as the widgets call them."""
 
 import hashlib
+import importlib.util
 import io
 import json
 import logging
@@ -187,6 +188,7 @@ def test_newest_first_and_counted(dashboard):
 
 def test_an_image_of_the_visit_can_be_opened_again(dashboard):
     give(dashboard, ("red.png", picture()), ("<b>.png", picture((0, 0, 255))), ("no.png", b"?"))
+    pytest.importorskip("itables")
     table = dashboard.analyse._history
     rows = table._table.df
     assert list(rows["Name"].str.replace(r"<[^>]*>", "", regex=True)) == [
@@ -202,6 +204,19 @@ def test_an_image_of_the_visit_can_be_opened_again(dashboard):
     table._table.selected_rows = [2]  # Of a file that is no image there is nothing to open.
     dashboard.wait()
     assert "red.png" in shown_card(dashboard)
+
+
+def test_without_the_table_widget_images_can_be_opened_again_all_the_same(dashboard, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "itables" else found(name)
+    )
+    give(dashboard, ("red.png", picture()), ("<b>.png", picture((0, 0, 255))), ("no.png", b"?"))
+    choice, table = dashboard.analyse._history.view.children
+    assert "&lt;b&gt;.png" in table.value and "no.png is not an image" in table.value
+    choice.value = 1
+    dashboard.wait()
+    assert "red.png" in shown_card(dashboard) and "#1" in shown_card(dashboard)
 
 
 def test_one_image_needs_no_table(dashboard):
