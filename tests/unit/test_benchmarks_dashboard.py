@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ def script(request, monkeypatch):
 def run(script, folder, *options):
     """Run it; returns its exit status and its report."""
     output = folder / "report.json"
-    status = script.main([*options, "--output", str(output)])
+    # In a thread: the browser tests leave an event loop running in the main one.
+    with ThreadPoolExecutor(1) as pool:
+        status = pool.submit(script.main, [*options, "--output", str(output)]).result()
     return status, json.loads(output.read_text()), output.with_suffix(".md").read_text()
 
 
