@@ -13,7 +13,7 @@ from cifake_lib.exports import Examined
 from cifake_lib.images import ImageError, decode_image
 
 MAX_IMAGES = 1000  # at once; half a minute of work
-KEPT_BYTES = 32 * 2**20  # of files, for looking closer at the latest
+KEPT_BYTES = 16 * 2**20  # of files, for looking closer at the latest
 _TOGETHER = 16  # images that the models are asked about in one call
 _PIXELS_TOGETHER = 8_000_000
 
