@@ -17,13 +17,13 @@ import ipywidgets as widgets
 import mistune
 
 from cifake_lib import runs
+from cifake_lib.analyst import KNOWN_ORIGIN
 from cifake_lib.names import display_name
 from cifake_lib.runs import Run, RunDamaged, RunNotFound
 
 if TYPE_CHECKING:
     from cifake_lib.dashboard_models import Records
 
-KNOWN_ORIGIN = "known"  # as in `data`, which brings scikit-learn
 INLINE = {".png": "image/png", ".jpg": "image/jpeg"}
 STYLE = """
 .cifake .cf-about { max-width:820px; }

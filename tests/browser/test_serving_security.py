@@ -222,7 +222,8 @@ def test_leaving_the_page_ends_its_kernel_at_once(browser, server):
     page = visit(browser, server)
     process = process_of(kernel_of(page))
     page.goto("about:blank")
-    process.wait(timeout=30)  # long before an idle kernel is culled
+    gone, _ = psutil.wait_procs([process], timeout=30)  # long before an idle kernel is culled
+    assert gone == [process]
     page.context.close()
 
 

@@ -20,9 +20,9 @@ def test_pairs_stand_above_each_other_with_class_and_distance():
 
 def test_no_pairs_is_a_figure_too():
     none = pd.DataFrame({"first": [], "second": [], "distance": []})
-    plots_audit.image_pairs(np.zeros((2, 8, 8, 3), np.uint8), none, np.zeros(2, int)).savefig(
-        "/dev/null", format="png"
-    )
+    figure = plots_audit.image_pairs(np.zeros((2, 8, 8, 3), np.uint8), none, np.zeros(2, int))
+    assert not any(panel.images for panel in figure.axes)
+    figure.savefig("/dev/null", format="png")
 
 
 def test_spectra_share_a_scale_and_the_difference_is_centred():

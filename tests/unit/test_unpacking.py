@@ -78,7 +78,7 @@ def test_what_systems_leave_behind_is_passed_over_silently():
     ("path", "shown"),
     [
         ("../../etc/passwd.png", "etc/passwd.png"),
-        ("/root/a.png", "root/a.png"),
+        ("/photos/a.png", "photos/a.png"),
         ("C:\\photos\\..\\a.png", "photos/a.png"),
         ("train/REAL/1.png", "train/REAL/1.png"),
         ("evil\u202egnp.exe\n.png", "evil gnp.exe .png"),
@@ -93,8 +93,8 @@ def test_a_path_is_only_text(path, shown):
 
 
 def test_paths_that_lead_outside_are_shown_without_it():
-    found = unpack(make_zip(("/tmp/../../a.png", picture()), ("..\\b.png", picture(1))))
-    assert sorted(member.name for member in found) == ["b.png", "tmp/a.png"]
+    found = unpack(make_zip(("/photos/../../a.png", picture()), ("..\\b.png", picture(1))))
+    assert sorted(member.name for member in found) == ["b.png", "photos/a.png"]
 
 
 def test_files_that_are_no_images_share_a_sentence():
