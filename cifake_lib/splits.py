@@ -1,18 +1,23 @@
 """Split images by the hash of their content, so that exact copies always share a side.
 
 Above `SMALL` images the split of an image depends on its content hash and the seed alone: it is the
-same on any machine, and every subset of a data set agrees with the whole.
+same on any machine, and every subset of a data set agrees with the whole. Where images belong to
+named groups, those of a group share a side too.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 SPLITS = ("train", "validation", "test")
 TEST_SHARE = 0.10
 VALIDATION_SHARE = 0.05
 SMALL = 2_000
+RARE = 500  # of fewer images of one class, hash buckets could leave a split without any
 
 
 def bucket(content_hash: str, *, seed: int = 0) -> float:
@@ -26,38 +31,76 @@ def bucket(content_hash: str, *, seed: int = 0) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def assign_splits(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Assign each image of an index to train, validation or test.
+def units(table: pd.DataFrame) -> pd.Series:
+    """Name what must stay on one side of a split: copies of one file, and images of one group.
 
-    An official test or validation folder is kept as it is. Of all other images those in buckets
-    under .10 are the test split (where there is no official one) and those in [.10, .15) the
-    validation split (likewise); the rest is for training. Under `SMALL` images, where hash buckets
-    would leave the shares to chance, each class's groups of copies are ranked by bucket and cut at
-    the same shares, at least one group each.
+    A copy of an image joins the groups that it lies in.
 
     Args:
-        table: Columns `label`, `content_hash` and `official_split` ("" where there is none).
-        seed: Seed of the split.
+        table: Column `content_hash`, and `group` ("" where there is none) if anything is grouped.
 
     Returns:
-        A copy with the columns `split` and `crosses_split`: an exact copy of the image lies on
-        another side of an official boundary, so evaluation can leave it out.
+        Aligned with the table: the lowest content hash among the images that belong together.
     """
-    official = table["official_split"]
+    digest = table["content_hash"]
+    if "group" not in table or not table["group"].any():
+        return digest
+    hashes, groups = pd.factorize(digest)[0], pd.factorize(table["group"].replace("", None))[0]
+    grouped = groups >= 0
+    count = hashes.max() + 1
+    edges = hashes[grouped], count + groups[grouped]
+    size = count + groups.max() + 1
+    graph = coo_array((np.ones(grouped.sum(), dtype=bool), edges), shape=(size, size))
+    components = connected_components(graph, directed=False)[1][hashes]
+    return digest.groupby(components).transform("min")
+
+
+def assign_splits(
+    table: pd.DataFrame,
+    *,
+    seed: int = 0,
+    shares: Sequence[float] = (),
+    left_out_sources: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Assign each image of an index to train, validation or test.
+
+    An official test or validation split is kept as it is, unless shares or sources are given. Of
+    all other images those in buckets under .10 are the test split (where there is no official one)
+    and those in [.10, .15) the validation split (likewise); the rest is for training. Under `SMALL`
+    images, and for a class of fewer than `RARE`, hash buckets would leave the shares to chance:
+    there each class's units are taken in the order of their buckets until its shares are full, at
+    least one each.
+
+    Args:
+        table: Columns `label`, `content_hash` and `official_split` ("" where there is none); also
+            `group` and `source` if any image has one.
+        seed: Seed of the split.
+        shares: Of train, validation and test, in place of .85, .05 and .10.
+        left_out_sources: Sources that become the test split, with all that belongs to their units.
+
+    Returns:
+        A copy with the columns `split` and `crosses_split`: an exact copy of the image, or of one
+        of its group, lies on another side of an official boundary, so evaluation can leave it out.
+
+    Raises:
+        ValueError: The shares are not three positive numbers with the sum 1, or an official split
+            cuts through a group.
+    """
+    _, validation, test = _checked(shares) if shares else (0, VALIDATION_SHARE, TEST_SHARE)
+    unit = units(table)
+    if left_out_sources:
+        left_out = unit.isin(unit[table["source"].isin(left_out_sources)])
+        official = pd.Series(np.where(left_out, "test", ""), index=table.index)
+    elif shares:
+        official = pd.Series("", index=table.index)
+    else:
+        official = _of_whole_groups(table)
     ours = ~official.isin(["test", "validation"])
-    buckets = {value: bucket(value, seed=seed) for value in table["content_hash"].unique()}
-    if len(table) < SMALL:
-        buckets = _ranked(table[ours], buckets)
-    position = table["content_hash"].map(buckets)
-    has_test, has_validation = ((official == name).any() for name in ("test", "validation"))
-    split = pd.Series("train", index=table.index)
-    if not has_validation:
-        validation = position.between(TEST_SHARE, TEST_SHARE + VALIDATION_SHARE, inclusive="left")
-        split[validation] = "validation"
-    if not has_test:
-        split[position < TEST_SHARE] = "test"
-    split = split.where(ours, official)
-    sides = split.groupby(table["content_hash"]).transform("nunique")
+    sides = _sides(table[ours], unit[ours], seed, test, validation, small=unit.nunique() < SMALL)
+    split = unit.map(sides)
+    has = [name for name in ("test", "validation") if (official == name).any()]
+    split = split.replace(has, "train").where(ours, official)
+    sides = split.groupby(unit).transform("nunique")
     return table.assign(split=split, crosses_split=sides > 1)
 
 
@@ -89,13 +132,67 @@ def take(table: pd.DataFrame, max_images: int) -> pd.DataFrame:
     return table.loc[sorted(pd.concat(kept).index)]
 
 
-def _ranked(table: pd.DataFrame, buckets: dict[str, float]) -> dict[str, float]:
-    """Move the lowest buckets of each class below the cuts, one bucket per group of copies."""
-    groups = table.drop_duplicates("content_hash")
-    order = groups["content_hash"].map(buckets).groupby(groups["label"]).rank(method="first")
-    size = groups.groupby("label")["content_hash"].transform("size")
-    test = (TEST_SHARE * size).round().clip(lower=1)
-    validation = (VALIDATION_SHARE * size).round().clip(lower=1)
-    ends = [order <= test, order <= test + validation]
-    positions = np.select(ends, [0.0, TEST_SHARE], default=1.0)
-    return dict(zip(groups["content_hash"], positions, strict=True))
+def _checked(shares: Sequence[float]) -> Sequence[float]:
+    numbers = [share for share in shares if isinstance(share, (int, float)) and share > 0]
+    if len(shares) != 3 or len(numbers) != 3 or abs(sum(numbers) - 1) > 1e-6:
+        raise ValueError(
+            "Expected split_shares to be three positive numbers with the sum 1, of train, "
+            f"validation and test (for instance [0.7, 0.2, 0.1]), received {list(shares)}."
+        )
+    return shares
+
+
+def _of_whole_groups(table: pd.DataFrame) -> pd.Series:
+    """The official split of each image; that of its group where only others of it have one."""
+    official = table["official_split"]
+    if "group" not in table or not table["group"].any():
+        return official
+    grouped = table["group"] != ""
+    named = official[grouped].replace("", None).groupby(table["group"])
+    broken = named.nunique()
+    broken = broken.index[broken > 1]
+    if len(broken):
+        raise ValueError(
+            "Expected each group of index.csv to lie in one split, found "
+            f"{sorted(official[table['group'] == broken[0]].unique())} for the group "
+            f"{broken[0]!r} (and for {len(broken) - 1} others). Mend the splits, or set "
+            "split_shares to split anew."
+        )
+    return official.where(~grouped | (official != ""), named.transform("first").fillna(""))
+
+
+def _sides(table, unit, seed: int, test: float, validation: float, *, small: bool) -> pd.Series:
+    """Deal units to train, validation and test: by bucket, or by rank where there are few."""
+    distinct = table.drop_duplicates("content_hash")
+    label = distinct["label"].groupby(unit[distinct.index])
+    dealt = pd.DataFrame(
+        {"kind": 2 * label.min() + label.max(), "size": label.size()}  # REAL, FAKE, or both
+    )
+    dealt["bucket"] = [bucket(value, seed=seed) for value in dealt.index]
+    ends = [dealt["bucket"] < test, dealt["bucket"] < test + validation]
+    dealt["side"] = np.select(ends, ["test", "validation"], default="train")
+    for _, kind in dealt.groupby("kind"):
+        if small or len(kind) < RARE:
+            kind = kind.sort_values("bucket")
+            targets = {
+                name: max(1, round(share * kind["size"].sum()))
+                for name, share in (("test", test), ("validation", validation))
+            }
+            dealt.loc[kind.index, "side"] = _filled(kind["size"].tolist(), targets)
+    return dealt["side"]
+
+
+def _filled(sizes: list[int], targets: dict[str, int]) -> list[str]:
+    """Fill each target in order, with units that overshoot by less than they would leave open."""
+    sides, filled = ["train"] * len(sizes), dict.fromkeys(targets, 0)
+    for index, size in enumerate(sizes):
+        for name, target in targets.items():
+            if filled[name] + size / 2 <= target:
+                sides[index] = name
+                filled[name] += size
+                break
+    for name in targets:
+        left = [index for index, side in enumerate(sides) if side == "train"]
+        if not filled[name] and len(left) > 1:
+            sides[min(left, key=lambda index: sizes[index])] = name
+    return sides

@@ -19,7 +19,7 @@ from cifake_lib import (
     profiles,
     runs,
 )
-from cifake_lib.data import OBJECT_CLASSES
+from cifake_lib.indexing import OBJECT_CLASSES
 from cifake_lib.releases import release
 from cifake_lib.splits import SPLITS
 

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cifake_lib import data
+from cifake_lib import data, indexing
 from cifake_lib.archives import ArchiveError
-from cifake_lib.data import DatasetError, find_dataset, index_images, load_dataset
+from cifake_lib.data import DatasetError, find_dataset, load_dataset
+from cifake_lib.indexing import index_images
 
 
 @pytest.fixture(autouse=True)
@@ -300,6 +301,8 @@ def test_columns_and_hashes(tmp_path):
         "object_class",
         "content_hash",
         "official_split",
+        "source",
+        "group",
         "split",
         "crosses_split",
     ]
@@ -378,7 +381,7 @@ def test_index_is_stored_and_renewed_when_a_file_changes(tmp_path, monkeypatch):
     folder = make_folder(tmp_path / "mine")
     before = load_dataset(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(data, "_read_index", lambda *_: pytest.fail("must not read again"))
+        patch.setattr(indexing, "_read_contents", lambda *_: pytest.fail("must not read again"))
         pd.testing.assert_frame_equal(load_dataset(folder).table, before.table)
     (folder / "FAKE" / "new.png").write_bytes(picture(555))
     assert len(load_dataset(folder).table) == 7
@@ -388,7 +391,7 @@ def test_interrupted_indexing_leaves_nothing_behind(tmp_path, monkeypatch):
     folder = make_folder(tmp_path / "mine")
     with monkeypatch.context() as patch:
         patch.setattr(
-            data, "decode_image", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+            indexing, "decode_image", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             index_images(folder)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cifake_lib import data, sample
-from cifake_lib.data import OBJECT_CLASSES
+from cifake_lib.indexing import CIFAKE_NAME, OBJECT_CLASSES
 from cifake_lib.splits import assign_splits, bucket
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample.zip"
@@ -134,7 +134,7 @@ def test_embedded_sample_has_the_layout_of_kaggle(members):
 def test_embedded_sample_is_stratified(members):
     kinds = Counter()
     for name in members:
-        match = data._CIFAKE_NAME.fullmatch(Path(name).stem)
+        match = CIFAKE_NAME.fullmatch(Path(name).stem)
         kinds[Path(name).parent.as_posix(), int(match[1] or 1)] += 1
     assert len(kinds) == 40
     assert {count for (folder, _), count in kinds.items() if folder.startswith("test")} == {50}
