@@ -82,14 +82,14 @@ class Analyst:
     @cached_property
     def points(self) -> decisions.OperatingPoints | None:
         """The thresholds that were measured with just these models; None if none were."""
-        if self.evaluation is None:
+        run = self.evaluation
+        if run is None or not run.measured(*self.detector.runs.values()):
             return None
         try:
-            points = decisions.OperatingPoints.from_run(self.evaluation)
+            return decisions.OperatingPoints.from_run(run)
         except (RunDamaged, KeyError) as error:
             logger.warning("no operating points: %s", error)
             return None
-        return points if points.belong_to(self.detector.runs) else None
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -104,14 +104,19 @@ class Analyst:
             logger.warning("no scores of test images: %s", error)
             return None
 
+    def robustness_of(self, key: str) -> Run | None:
+        """Return the run of notebook 06 if it measured this one of the loaded models, else None."""
+        own, run = self.detector.runs.get(key), self.robustness
+        if own is None or run is None or not run.measured(own, among_others=True):
+            return None
+        return run
+
     @cached_property
     def _scope(self) -> Scope | None:
-        own = self.detector.runs.get(SCOPE_MODEL)
-        if own is None or self.robustness is None:
+        if (run := self.robustness_of(SCOPE_MODEL)) is None:
             return None
         try:
-            same = self.robustness.manifest["upstream"].get(SCOPE_MODEL) == own.run_id
-            return Scope.load(self.robustness.checked("scope.npz")) if same else None
+            return Scope.load(run.checked("scope.npz"))
         except (RunDamaged, KeyError) as error:
             logger.warning("no scope check: %s", error)
             return None

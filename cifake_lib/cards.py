@@ -62,7 +62,7 @@ def model_card(stage: str) -> str:
     results = {"Results on the test split": ["Not measured: no released evaluation of this run."]}
     if _released("evaluation"):
         evaluation = runs.find_run("evaluation", released=True)
-        if evaluation.manifest["upstream"].get(stage) == run.run_id:
+        if evaluation.measured(run, among_others=True):
             results = result_sections(stage, evaluation, {stage: run})
     made = [
         f"Built by `models.build_{model['builder']}` with {listed(model['arguments'])}.",
@@ -73,7 +73,7 @@ def model_card(stage: str) -> str:
         "Intended use": [_USE],
         **training_sections(run),
         **results,
-        **beyond_sections(stage, {stage: run.run_id}),
+        **beyond_sections(stage, run),
         "Licence and citation": _licence({stage: run}),
     }
     return _card(f"Model card: {model['display_name']}", sections)
@@ -115,7 +115,7 @@ def ensemble_card() -> str:
             energy(found),
         ],
         **result_sections("ensemble", evaluation, found),
-        **beyond_sections("ensemble", members),
+        **beyond_sections("ensemble", *found.values()),
         "Licence and citation": _licence(found),
     }
     return _card("Model card: ensemble", sections)

@@ -10,12 +10,12 @@ from cifake_lib.data import KNOWN_ORIGIN
 from cifake_lib.summary import table
 
 
-def beyond_sections(key: str, members: dict[str, str]) -> dict[str, list]:
+def beyond_sections(key: str, *models: runs.Run) -> dict[str, list]:
     """Write the sections on deliveries, other origins, scope and explanations.
 
     Args:
         key: A stage, or `ensemble`.
-        members: Stage → run id of the models that the card is about.
+        *models: Runs of the models that the card is about.
 
     Returns:
         Heading → parts; nothing without a released run of notebook 06 that measured these models.
@@ -24,7 +24,7 @@ def beyond_sections(key: str, members: dict[str, str]) -> dict[str, list]:
         run = runs.find_run("robustness", released=True)
     except runs.RunNotFound:
         return {}
-    if any(run.manifest["upstream"].get(stage) != run_id for stage, run_id in members.items()):
+    if not run.measured(*models, among_others=key != "ensemble"):
         return {}
     tables = {}
     for name in ("deliveries", "origins", "explanations"):

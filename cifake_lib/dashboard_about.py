@@ -104,14 +104,9 @@ def _or_damaged(sentence: Callable[[Records], str], records: Records) -> str:
         return str(error)
 
 
-def _of_these(records: Records, run: Run | None) -> Run | None:
-    """A run that measured models, if it was just these: of others it says nothing."""
-    own = {key: model.run_id for key, model in records.models.items()}
-    return run if run is not None and run.manifest.get("upstream") == own else None
-
-
 def _tested(records: Records) -> str:
-    if (run := _of_these(records, records.evaluation)) is None:
+    run = records.evaluation
+    if run is None or not run.measured(*records.models.values()):
         return "How often these models are right has not been measured: notebook 05 does it."
     whole = run.read_json("metrics.json")["models"]["ensemble"]
     (real_right, real_wrong), (fake_wrong, fake_right) = whole["confusion"]
@@ -126,7 +121,8 @@ def _tested(records: Records) -> str:
 
 
 def _changed(records: Records) -> str:
-    if (run := _of_these(records, records.robustness)) is None:
+    run = records.robustness
+    if run is None or not run.measured(*records.models.values()):
         return "What a changed image does to a verdict has not been measured: notebook 06 does it."
     metrics = run.manifest["metrics"]
     return (
@@ -138,8 +134,8 @@ def _changed(records: Records) -> str:
 
 
 def _strange(records: Records) -> str:
-    measured = ""
-    if (run := _of_these(records, records.robustness)) is not None:
+    measured, run = "", records.robustness
+    if run is not None and run.measured(*records.models.values()):
         with run.checked("origins.csv").open(encoding="utf-8", newline="") as file:
             rows = [
                 (int(row["images"]), float(row["called_fake"]))

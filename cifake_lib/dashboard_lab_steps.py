@@ -88,8 +88,7 @@ def _listed(keys: Sequence[str]) -> str:
 def measured(analyst: Analyst) -> dict[tuple[str, int], str]:
     """What notebook 06 measured with just these models, by family ("clean" too) and severity."""
     run = analyst.robustness
-    own = {key: run.run_id for key, run in analyst.detector.runs.items()}
-    if run is None or run.manifest.get("upstream") != own:
+    if run is None or not run.measured(*analyst.detector.runs.values()):
         return {}
     try:
         with run.checked("severity.csv").open(encoding="utf-8", newline="") as file:

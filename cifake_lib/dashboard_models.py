@@ -156,13 +156,13 @@ def records_of(evaluation: Run) -> Records:
         The same evaluation with its models, except those whose run folders are gone, and with the
         newest robustness run that measured the same ones.
     """
-    measured = evaluation.manifest["upstream"]
     models = {
         stage: run
         for stage in runs.MODEL_STAGES
         for run in _complete_runs(stage)
-        if run.run_id == measured.get(stage)
+        if evaluation.measured(run, among_others=True)
     }
+    measured = evaluation.manifest["upstream"]
     same = [run for run in _complete_runs("robustness") if run.manifest["upstream"] == measured]
     return Records(models, evaluation, same[-1] if same else None)
 

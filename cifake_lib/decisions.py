@@ -6,7 +6,6 @@ images, and for no others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cifake_lib.intervals import share_interval
@@ -104,12 +103,10 @@ class OperatingPoints:
     Attributes:
         points: Operating point by name, in the order of the run.
         abstention: When an answer counts as certain.
-        members: Stage → run id of the models that it was all measured with.
     """
 
     points: dict[str, OperatingPoint]
     abstention: Abstention
-    members: dict[str, str]
 
     @classmethod
     def from_run(cls, evaluation: Run) -> OperatingPoints:
@@ -138,11 +135,7 @@ class OperatingPoints:
             )
         kept = metrics["abstention"]
         abstention = Abstention(kept["certain_from"], kept["coverage"], kept["accuracy"])
-        return cls(points, abstention, dict(ensemble["members"]))
-
-    def belong_to(self, models: Mapping[str, Run]) -> bool:
-        """Return whether the numbers are of just these models; of others they say nothing."""
-        return self.members == {key: run.run_id for key, run in models.items()}
+        return cls(points, abstention)
 
 
 @dataclass(frozen=True)

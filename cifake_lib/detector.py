@@ -203,6 +203,6 @@ def _fitted_ensemble(
     except run_folders.RunNotFound:
         return {}, 1.0
     ensemble = evaluation.manifest.get("ensemble")
-    if ensemble and ensemble["members"] == {key: run.run_id for key, run in loaded.items()}:
+    if ensemble and evaluation.measured(*loaded.values()):
         return ensemble["weights"], ensemble["temperature"]
     return {}, 1.0

@@ -169,7 +169,7 @@ class Provenance:
                 as `detector.Detector` does; otherwise all have the same weight.
         """
         ensemble = evaluation.manifest.get("ensemble") if evaluation else None
-        if not ensemble or ensemble["members"] != {k: run.run_id for k, run in models.items()}:
+        if not ensemble or not evaluation.measured(*models.values()):
             ensemble = {"temperature": 1.0, "thresholds": {"balanced": 0.5}}
             evaluation = None
         # Evaluations that know no weights have given each model the same.

@@ -20,7 +20,6 @@ from PIL import Image
 from cifake_lib.dashboard_cards import ICONS, data_uri
 from cifake_lib.images import fit_image
 from cifake_lib.names import display_name
-from cifake_lib.neighbours import measured_with
 from cifake_lib.runs import RunDamaged
 
 if TYPE_CHECKING:
@@ -226,7 +225,7 @@ def _pixels(detector: Detector, key: str, image: Image.Image) -> np.ndarray:
 
 def _likeness(analyst: Analyst, key: str) -> float:
     """Rank correlation with maps of random weights, as notebook 06 measured it; NaN if unknown."""
-    if (run := measured_with(analyst, key)) is None:
+    if (run := analyst.robustness_of(key)) is None:
         return math.nan
     try:
         with run.checked("explanations.csv").open(encoding="utf-8", newline="") as file:

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     import keras
 
     from cifake_lib import engine
-    from cifake_lib.analyst import Analyst
     from cifake_lib.dashboard_evidence import Subject
-    from cifake_lib.runs import Run
 
 FILE = "neighbours.npz"
 DIMENSIONS = 64  # of the reduced features; the order of the nearest hardly changes with more
@@ -149,26 +147,13 @@ class Bank:
             return cls(images, *(stored[name] for name in ("labels", "mean", "axes", "places")))
 
 
-def measured_with(analyst: Analyst, key: str) -> Run | None:
-    """Return the run of notebook 06 if it measured just the model that answers, else None.
-
-    Args:
-        analyst: The loaded models, and the run.
-        key: Of the model.
-    """
-    own, run = analyst.detector.runs.get(key), analyst.robustness
-    if own is None or run is None or run.manifest.get("upstream", {}).get(key) != own.run_id:
-        return None
-    return run
-
-
 def neighbours_html(subject: Subject) -> str:
     """Lay out the training images that a picture is most like.
 
     Args:
         subject: The picture; its neighbours are found here.
     """
-    run = measured_with(subject.analyst, SCOPE_MODEL)
+    run = subject.analyst.robustness_of(SCOPE_MODEL)
     if run is None or FILE not in run.manifest["files"]:
         return NONE_KEPT
     try:

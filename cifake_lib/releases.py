@@ -45,7 +45,7 @@ def _hand_out_results(evaluation: Run) -> None:
             model = find_run(stage, released=True)
         except RunNotFound:
             continue
-        if evaluation.manifest["upstream"].get(stage) != model.run_id:
+        if not evaluation.measured(model, among_others=True):
             continue
         own = predictions[["path", "label", f"{stage}_logit", f"{stage}_p_fake"]]
         own = own.rename(columns={f"{stage}_logit": "logit", f"{stage}_p_fake": "p_fake"})

@@ -16,7 +16,6 @@ from PIL import Image, ImageFilter
 
 from cifake_lib.analyst import SCOPE_MODEL
 from cifake_lib.dashboard_cards import ICONS
-from cifake_lib.neighbours import measured_with
 from cifake_lib.runs import RunDamaged
 from cifake_lib.spectrum import BINS, mean_spectrum, radial_profiles
 
@@ -120,7 +119,7 @@ def _shown(spectrum: np.ndarray) -> np.ndarray:
 
 def _known_profiles(analyst: Analyst) -> dict[str, np.ndarray]:
     """Mean profiles of the training images by class, without the lowest ring; {} if unknown."""
-    if (run := measured_with(analyst, SCOPE_MODEL)) is None:
+    if (run := analyst.robustness_of(SCOPE_MODEL)) is None:
         return {}
     try:
         with np.load(run.checked("scope.npz")) as stored:

@@ -5,6 +5,8 @@ folder without one is a run that was interrupted, which the same run id continue
 in `artifacts/released/<stage>/` with the same files.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -66,6 +68,17 @@ class Run:
         same = {k: v for k, v in self.manifest["parameters"].items() if k not in own}
         # The letter keeps a table from reading it as a number.
         return f"r{hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:8]}"
+
+    def measured(self, *models: Run, among_others: bool = False) -> bool:
+        """Return whether this run measured just these models; of others it says nothing.
+
+        Args:
+            *models: Their runs.
+            among_others: Whether it may have measured more than these.
+        """
+        known = self.manifest.get("upstream", {})
+        asked = {run.stage: run.run_id for run in models}
+        return asked.items() <= known.items() if among_others else asked == known
 
     def read_json(self, name: str) -> dict:
         """Read a JSON file of the run."""

@@ -82,9 +82,9 @@ def evaluation(monkeypatch, tmp_path):
         "metrics.json": json.dumps({"count": 500, "models": {"ensemble": metrics}}),
         "predictions.csv": "\n".join(["label,ensemble_p_fake", *rows, ""]),
     }
-    members = {"resnet50": "one"}
-    ensemble = {"members": members, "thresholds": thresholds, "temperature": 1.0}
-    return write_run(tmp_path, "evaluation", files, ensemble=ensemble)
+    ensemble = {"thresholds": thresholds, "temperature": 1.0}
+    upstream = {"resnet50": "one"}
+    return write_run(tmp_path, "evaluation", files, ensemble=ensemble, upstream=upstream)
 
 
 @pytest.fixture

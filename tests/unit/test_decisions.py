@@ -45,14 +45,10 @@ def evaluation(tmp_path):
         (tmp_path / name).write_text(text, encoding="utf-8")
     manifest = {
         "run_id": "compared",
-        "ensemble": {"members": {"resnet50": "one"}, "thresholds": {"balanced": 0.5}},
+        "ensemble": {"thresholds": {"balanced": 0.5}},
         "files": {name: runs.file_hash(tmp_path / name) for name in files},
     }
     return runs.Run("evaluation", tmp_path, manifest)
-
-
-def model_run(run_id):
-    return runs.Run("resnet50", None, {"run_id": run_id})
 
 
 def test_points_come_with_what_they_measured(evaluation):
@@ -64,13 +60,6 @@ def test_points_come_with_what_they_measured(evaluation):
     assert "found 90.0 % of the FAKE" in balanced.sentence
     assert "false alarm on 5.0 % of the REAL (95 % interval 2.7–9.0 %)" in balanced.sentence
     assert "80.0 % of the test images got one, and 99.0 %" in points.abstention.sentence
-
-
-def test_points_are_of_the_models_they_were_measured_with_only(evaluation):
-    points = OperatingPoints.from_run(evaluation)
-    assert points.belong_to({"resnet50": model_run("one")})
-    assert not points.belong_to({"resnet50": model_run("another")})
-    assert not points.belong_to({"resnet50": model_run("one"), "tuned_cnn": model_run("two")})
 
 
 def test_a_changed_file_is_noticed(evaluation):

@@ -57,14 +57,15 @@ def model_run(key):
     return runs.Run(key, None, manifest)
 
 
-def evaluation_run(**ensemble):
+def evaluation_run(upstream=None, **ensemble):
     ensemble = {
-        "members": {key: f"{key}-1" for key in KEYS},
         "temperature": 0.8,
         "thresholds": {"balanced": 0.5, "fpr_1": 0.9},
         **ensemble,
     }
-    return runs.Run("evaluation", None, {"run_id": "compared", "ensemble": ensemble})
+    upstream = upstream or {key: f"{key}-1" for key in KEYS}
+    manifest = {"run_id": "compared", "ensemble": ensemble, "upstream": upstream}
+    return runs.Run("evaluation", None, manifest)
 
 
 MODELS = {key: model_run(key) for key in KEYS}
@@ -161,7 +162,7 @@ def test_models_without_weights_count_alike():
 
 
 @pytest.mark.parametrize(
-    "evaluation", [None, evaluation_run(members={"baseline_cnn": "another", "tuned_cnn": "x"})]
+    "evaluation", [None, evaluation_run({"baseline_cnn": "another", "tuned_cnn": "x"})]
 )
 def test_an_evaluation_of_other_models_is_not_used(evaluation):
     known = Provenance.from_runs(MODELS, evaluation)

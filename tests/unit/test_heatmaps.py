@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cifake_lib import engine, explain, heatmaps, models, runs
+from cifake_lib.analyst import Analyst
 from cifake_lib.detector import ModelVerdict, Verdict
 from cifake_lib.framework import keras
 from cifake_lib.heatmaps import MOVES, STEPS, deletion_test, heat_html, maps
@@ -70,7 +71,7 @@ def pointing_at(where):
 
 def subject(detector, image, robustness=None):
     analysis = SimpleNamespace(verdict=detector.verdict)
-    analyst = SimpleNamespace(detector=detector, robustness=robustness)
+    analyst = Analyst(detector, robustness=robustness)
     return SimpleNamespace(image=Image.fromarray(image), analysis=analysis, analyst=analyst)
 
 

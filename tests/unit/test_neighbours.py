@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from cifake_lib import paths, runs
-from cifake_lib.neighbours import FILE, Bank, measured_with, neighbours_html
+from cifake_lib.analyst import Analyst
+from cifake_lib.neighbours import FILE, Bank, neighbours_html
 
 
 class Eye:
@@ -49,7 +50,7 @@ def kept(bank, tmp_path):
 def subject(image, run, model="one"):
     own = runs.Run("resnet50", None, {"run_id": model})
     detector = SimpleNamespace(models={"resnet50": Eye()}, runs={"resnet50": own})
-    analyst = SimpleNamespace(detector=detector, robustness=run)
+    analyst = Analyst(detector, robustness=run)
     return SimpleNamespace(image=Image.fromarray(image), analyst=analyst)
 
 
@@ -150,8 +151,3 @@ def test_without_a_bank_of_these_models_the_page_says_how_to_get_one(bank, kept)
     for case in cases:
         html = neighbours_html(case)
         assert "--only robustness" in shown(html) and "<img" not in html
-
-
-def test_only_a_run_that_measured_the_model_counts(kept):
-    assert measured_with(subject(scenes(1)[0], kept).analyst, "resnet50") is kept
-    assert measured_with(subject(scenes(1)[0], kept).analyst, "tuned_cnn") is None

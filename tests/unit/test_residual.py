@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cifake_lib import runs
+from cifake_lib.analyst import Analyst
 from cifake_lib.residual import noise_residual, spectrum_html
 from cifake_lib.spectrum import radial_profiles
 
@@ -22,7 +23,7 @@ def noise(width, height, seed=0):
 
 def subject(image, run=None, model="one"):
     own = runs.Run("resnet50", None, {"run_id": model})
-    analyst = SimpleNamespace(detector=SimpleNamespace(runs={"resnet50": own}), robustness=run)
+    analyst = Analyst(SimpleNamespace(runs={"resnet50": own}), robustness=run)
     return SimpleNamespace(image=image, analyst=analyst)
 
 

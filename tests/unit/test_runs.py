@@ -79,6 +79,37 @@ def test_new_run_ids_differ():
     assert first.run_id[:8].isdigit()
 
 
+def measuring(**upstream):
+    return runs.Run("evaluation", Path(), {"run_id": "e", "upstream": upstream})
+
+
+def model(stage, run_id):
+    return runs.Run(stage, Path(), {"run_id": run_id})
+
+
+def test_a_run_measured_just_its_models():
+    run, tuned = measuring(tuned_cnn="a", resnet50="b"), model("tuned_cnn", "a")
+    assert run.measured(tuned, model("resnet50", "b"))
+    assert run.measured(model("resnet50", "b"), tuned)
+    assert not run.measured(tuned)
+    assert not run.measured(tuned, model("resnet50", "a"))
+    assert not run.measured(tuned, model("resnet50", "b"), model("baseline_cnn", "c"))
+
+
+def test_a_model_can_be_one_of_those_that_a_run_measured():
+    run = measuring(tuned_cnn="a", resnet50="b")
+    assert run.measured(model("tuned_cnn", "a"), among_others=True)
+    # The run ids of two stages may well be the same.
+    assert not run.measured(model("resnet50", "a"), among_others=True)
+    assert not run.measured(model("baseline_cnn", "a"), among_others=True)
+
+
+def test_a_run_that_does_not_say_so_measured_nothing():
+    silent = runs.Run("evaluation", Path(), {"run_id": "e"})
+    assert not silent.measured(model("tuned_cnn", "a"))
+    assert not silent.measured(model("tuned_cnn", "a"), among_others=True)
+
+
 def test_files_in_folders_are_hashed_notebook_and_checkpoints_are_not():
     run = start_run("data", run_id="x")
     (run.checkpoints / "epoch.weights.h5").write_bytes(b"heavy")
