@@ -25,6 +25,7 @@ from cifake_lib import (
     dashboard_sections,
     dashboard_slider,
     dashboard_table,
+    paths,
 )
 from cifake_lib import dashboard_models as records
 from cifake_lib.analyst import Analyst
@@ -40,6 +41,7 @@ from cifake_lib.dashboard_handlers import (
     show,
 )
 from cifake_lib.dashboard_style import style_sheet
+from cifake_lib.names import display_name
 
 if TYPE_CHECKING:
     from cifake_lib.detector import Detector
@@ -55,6 +57,11 @@ LOADING = (
 NOT_LOADED = (
     '<div class="cf-empty" role="alert"><h3>The models could not be loaded</h3>'
     "The server's log says why.</div>"
+)
+DAMAGED = (
+    '<div class="cf-empty" role="alert"><h3>The models are damaged</h3>Files in '
+    "<code>{folder}</code> are damaged or were changed, so that no model can be asked: restore "
+    "them, then check again. The server's log names each.</div>"
 )
 _PARTS = (
     dashboard_about,
@@ -103,6 +110,7 @@ class Dashboard:
         self._about = widgets.HTML()
         self._messages = Messages()
         self._again = button("Check again", self.on_check_again)
+        self._again.add_class("cf-again")
         self.analyse = AnalyseTab(self._pool)
         figures = ThreadPoolExecutor(max_workers=1)  # A picture need not wait for them.
         self.models = dashboard_model_sets.ModelsTab(
@@ -184,12 +192,15 @@ class Dashboard:
         self._pool.submit(self._load)
 
     def _load(self) -> None:
-        from cifake_lib.detector import Detector, ModelsMissing
+        from cifake_lib.detector import Detector, ModelsDamaged, ModelsMissing
 
         try:
             detector = Detector.load(runs=self._runs)
             # The first call compiles; the visitor shall not wait for it.
             detector.predict([Image.new("RGB", (32, 32))])
+        except ModelsDamaged:
+            folder = paths.released_dir() if self._runs == "released" else paths.runs_dir()
+            self._settle(DAMAGED.format(folder=escape(paths.shown(folder))), usable=False)
         except ModelsMissing:
             self._settle(records.NO_MODEL, usable=False)
         except Exception:
@@ -205,8 +216,9 @@ class Dashboard:
         self.quiz.use(detector, quiz_images(self._records.evaluation))
         self.detector = detector
         status = "".join(
-            f'<div class="cf-message" role="status">{escape(sentence)}</div>'
-            for sentence in detector.missing.values()
+            f'<div class="cf-message" role="status"><b>{escape(display_name(key))} does not '
+            f"answer.</b> {escape(sentence)}</div>"
+            for key, sentence in detector.missing.items()
         )
         self._settle(status, usable=True)
 

@@ -29,6 +29,10 @@ class ModelsMissing(RuntimeError):
     """There is no trained model to ask; the text says how to get one."""
 
 
+class ModelsDamaged(ModelsMissing):
+    """There are trained models, but none can be loaded; the text says what is wrong with each."""
+
+
 @dataclass(frozen=True)
 class ModelVerdict:
     """What one model says about one image.
@@ -103,23 +107,31 @@ class Detector:
             A detector with at least one model; those it lacks are named in `missing`.
 
         Raises:
-            ModelsMissing: None of the models could be loaded.
+            ModelsMissing: There is no model.
+            ModelsDamaged: There are models, and none of them could be loaded.
         """
         if runs not in ("released", "latest"):
             raise ValueError(f"expected runs to be 'released' or 'latest', received {runs!r}")
-        models, found, missing = {}, {}, {}
+        models, found, missing, damaged = {}, {}, {}, []
         for key in keys:
             try:
                 found[key] = run_folders.find_run(key, released=runs == "released")
                 models[key] = _load(found[key], light=light)
-            except (run_folders.RunNotFound, run_folders.RunDamaged) as error:
+            except run_folders.RunNotFound as error:
                 logger.warning("%s is not available: %s", key, error)
                 missing[key] = str(error)
+            except run_folders.RunDamaged as error:
+                logger.warning("%s is not available: %s", key, error)
+                missing[key] = str(error)
+                damaged.append(key)
             except Exception:
                 # One unreadable run (a broken manifest, weights of another version) must not
                 # silence the other models.
                 logger.exception("%s cannot be loaded", key)
                 missing[key] = f"The run of {key} cannot be loaded; run that stage again."
+                damaged.append(key)
+        if not models and damaged:
+            raise ModelsDamaged(" ".join(missing[key] for key in damaged))
         if not models:
             raise ModelsMissing(
                 "There is no trained model yet. `make pipeline` trains all of them on the "
@@ -201,6 +213,9 @@ def _fitted_ensemble(
     try:
         evaluation = run_folders.find_run("evaluation", released=released)
     except run_folders.RunNotFound:
+        return {}, 1.0
+    except (OSError, ValueError):
+        logger.exception("no weights of the ensemble: the manifest of evaluation cannot be read")
         return {}, 1.0
     ensemble = evaluation.manifest.get("ensemble")
     if ensemble and evaluation.measured(*loaded.values()):

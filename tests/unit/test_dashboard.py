@@ -460,6 +460,15 @@ def test_without_models_a_card_says_how_to_get_one(empty):
     assert dashboard.analyse.visit.results == []
 
 
+def test_damaged_models_are_not_taken_for_none(released):
+    dashboard = Dashboard()  # Manifests without the weights that they name.
+    assert dashboard.wait() is False
+    shown = text(dashboard)
+    assert "The models are damaged" in shown and str(released) in shown
+    assert "no trained model" not in shown and "No picture yet" not in shown
+    assert dashboard.analyse._input.view.disabled and dashboard._again.layout.display is None
+
+
 def test_models_trained_meanwhile_are_found_by_checking_again(empty, monkeypatch):
     dashboard = Dashboard()
     dashboard._tabs.selected_index = 1
@@ -532,7 +541,7 @@ def test_released_models_come_before_those_trained_here(released, tmp_path, monk
 def test_a_missing_model_is_named_and_the_others_answer(released):
     dashboard = Dashboard(detector=Redness({"resnet50": "ResNet-50 has no <run>."}))
     give(dashboard, ("red.png", picture()))
-    assert "ResNet-50 has no &lt;run&gt;." in text(dashboard)
+    assert "ResNet-50 does not answer. ResNet-50 has no &lt;run&gt;." in text(dashboard)
     assert list(dashboard.analyse.visit.results[0].verdict.models) == ["baseline_cnn", "tuned_cnn"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cifake_lib import runs
-from cifake_lib.detector import Detector, ModelsMissing, ModelVerdict
+from cifake_lib.detector import Detector, ModelsDamaged, ModelsMissing, ModelVerdict
 from cifake_lib.images import fit_image
 
 
@@ -109,6 +109,29 @@ def test_models_that_cannot_be_loaded_are_named(monkeypatch):
     assert judge.missing["tuned_cnn"] == "model.weights.h5 is damaged."
     assert judge.missing["resnet50"].endswith("run that stage again.")
     assert judge.predict([plain(10)])[0].p_fake == pytest.approx(sigmoid(1.0))
+
+
+def test_damage_of_all_models_is_not_taken_for_none(monkeypatch):
+    def load_model(found):
+        raise runs.RunDamaged(f"The weights of {found.stage} are damaged.")
+
+    monkeypatch.setattr(runs, "find_run", lambda key, *, released: run(key))
+    monkeypatch.setattr(runs, "load_model", load_model)
+    with pytest.raises(ModelsDamaged, match="baseline_cnn are damaged.*resnet50 are damaged"):
+        Detector.load()
+
+
+def test_models_answer_though_the_manifest_of_the_evaluation_is_cut_short(monkeypatch, tmp_path):
+    for key in ("baseline_cnn", "evaluation"):
+        (tmp_path / key).mkdir()
+    (tmp_path / "baseline_cnn" / "manifest.json").write_text(
+        '{"run_id": "one", "files": {}, "model": {"input_size": 32}, "temperature": 1}'
+    )
+    (tmp_path / "evaluation" / "manifest.json").write_text('{"run_id": ')
+    monkeypatch.setenv("CIFAKE_RELEASED", str(tmp_path))
+    monkeypatch.setattr(runs, "load_model", lambda found: Brightness())
+    judge = Detector.load()
+    assert list(judge.models) == ["baseline_cnn"] and judge.ensemble_weights == {}
 
 
 @pytest.mark.parametrize("which", ["released", "latest"])
