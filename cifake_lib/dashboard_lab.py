@@ -28,7 +28,9 @@ COMPUTING = (
     '<div class="cf-status" role="status"><span class="cf-spinner"></span>'
     "Asking the models about every severity …</div>"
 )
-NO_MODELS = '<p class="cf-note" role="status">The models are not loaded yet.</p>'
+NO_MODELS = (
+    '<p class="cf-note" role="status">The models are not loaded yet: the tab Analyse says why.</p>'
+)
 NO_IMAGE = (
     '<p class="cf-note" role="status">There are no built-in examples here. Examine a picture of '
     "your own first, then take it from here.</p>"
@@ -44,7 +46,8 @@ STYLE = """
   max-width:100%; max-height:none; object-fit:contain; }
 .cifake .cf-lab-pictures .cf-pictures figcaption { max-width:176px; min-height:2.7em; }
 .cifake .cf-lab-controls .widget-inline-hbox { width:100%; margin:0 0 6px; }
-.cifake .cf-lab-controls .widget-label { width:74px; color:inherit; font:inherit; }
+.cifake .cf-lab-controls .widget-label { width:74px; color:inherit; font:inherit;
+  text-align:left; }
 .cifake .cf-lab-controls .cf-button { max-width:100%; overflow:hidden; text-overflow:ellipsis;
   margin:0 0 12px; }
 .cifake .cf-lab-answers .widget-html-content p.cf-note { margin-top:10px; }

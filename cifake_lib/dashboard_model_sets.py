@@ -28,10 +28,8 @@ logger = logging.getLogger(__name__)
 STYLE = """
 .cifake .cf-choice { width:auto; max-width:540px; margin:0 0 4px; flex-flow:row wrap; height:auto; }
 .cifake .cf-choice .widget-label { width:auto; color:var(--ink); font-weight:600; }
-.cifake .cf-choice select { background-color:var(--paper); color:var(--ink); font:inherit;
-  border:1px solid var(--edge); border-radius:6px; height:32px; max-width:100%; }
-.cifake .cf-choice select:focus-visible, .cifake .cf-scroll:focus-visible {
-  outline:3px solid var(--focus); outline-offset:2px; }
+.cifake .cf-choice select { max-width:100%; }
+.cifake .cf-scroll:focus-visible { outline:3px solid var(--focus); outline-offset:2px; }
 .cifake .cf-table small.cf-which { font-weight:400; white-space:normal; max-width:14em;
   overflow-wrap:anywhere; }
 .cifake .cf-table tr.cf-joined > * { border-bottom-color:transparent; padding-bottom:0; }

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 ROUNDS = 20
 CLASSES = ("REAL", "FAKE")
-NO_MODELS = '<p class="cf-note" role="status">The models are not loaded yet.</p>'
+NO_MODELS = (
+    '<p class="cf-note" role="status">The models are not loaded yet: the tab Analyse says why.</p>'
+)
 NO_IMAGES = (
     '<p class="cf-note" role="status">There are no test images of both classes here: run notebook '
     "05, which stores some.</p>"

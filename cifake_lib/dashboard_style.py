@@ -71,6 +71,12 @@ _PAGE = """
 .cifake .jupyter-widgets.widget-tab > .widget-tab-contents { border:0; padding:22px 0 0;
   background:none; overflow:visible; color:var(--ink); }
 
+@media (max-width:560px) {
+  .cifake .jupyter-widgets.widget-tab > .lm-TabBar .lm-TabBar-content { flex-wrap:wrap; }
+  .cifake .jupyter-widgets.widget-tab > .lm-TabBar .lm-TabBar-tab { font-size:14px;
+    margin:0 12px 0 0; }
+}
+
 /* two columns, one when narrow */
 .cifake .cf-columns { display:grid; grid-template-columns:minmax(250px,300px) minmax(0,1fr);
   gap:36px; align-items:start; }
@@ -79,6 +85,8 @@ _PAGE = """
   /* The verdict before the controls that refine it. */
   .cifake .cf-columns > :first-child { display:contents; }
   .cifake .cf-threshold { order:2; } .cifake .cf-columns > :last-child { order:1; }
+  /* What can be chosen is known once something was; the verdict moves up. */
+  .cifake .cf-columns:has(.cf-card) .cf-hint { display:none; }
 }
 
 /* buttons */
@@ -97,6 +105,13 @@ _PAGE = """
   line-height:1; }
 .cifake .cf-button:hover:enabled { border-color:var(--accent); background:var(--paper);
   box-shadow:none; color:var(--accent); }
+.cifake .cf-again { margin:0 0 14px; }
+/* The arrow of the widget is black, in the dark too; the browser's own is not. */
+.cifake .widget-dropdown select { appearance:auto; background:var(--paper); color:var(--ink);
+  font:inherit; font-size:14px; height:32px; padding:0 6px; border:1px solid var(--edge);
+  border-radius:6px; }
+.cifake .widget-dropdown select:focus-visible { outline:3px solid var(--focus);
+  outline-offset:2px; }
 .cifake .cf-examples { display:grid; grid-template-columns:repeat(4,1fr); gap:8px;
   margin:0 0 18px; max-width:330px; }
 .cifake .cf-example { width:auto; height:auto; aspect-ratio:1; min-width:0; margin:0; padding:0;
@@ -106,8 +121,8 @@ _PAGE = """
 .cifake .cf-example:disabled { opacity:.55; }
 /* One row each on a telephone, so that the verdict is not pushed off the screen. */
 @media (max-width:760px) {
-  .cifake .cf-examples { display:flex; flex-flow:row nowrap; overflow-x:auto; padding:3px 0;
-    margin:0 0 10px; max-width:none; }
+  .cifake .cf-examples { display:flex; flex-flow:row nowrap; overflow-x:auto; padding:4px;
+    margin:0 -4px 10px; max-width:none; }
   .cifake .cf-example { flex:0 0 52px; height:52px; }
 }
 
@@ -136,12 +151,11 @@ _PAGE = """
 .cifake .cf-sections { margin:0; }
 .cifake .cf-working { display:flex; flex-flow:row wrap; align-items:center; gap:6px 12px;
   margin:0 0 12px; }
-.cf-card > header { flex:0 0 100%; display:flex; gap:12px; justify-content:space-between;
-  color:var(--muted); font-size:13.5px; }
+.cf-card > header { flex:0 0 100%; min-width:0; display:flex; gap:12px;
+  justify-content:space-between; color:var(--muted); font-size:13.5px; }
 .cf-name { overflow:hidden; text-overflow:ellipsis; white-space:nowrap; }
-/* One width in every card, so that the verdicts stand below each other. */
 .cf-pictures { display:flex; flex-wrap:wrap; gap:12px; align-content:flex-start;
-  flex:0 0 312px; max-width:100%; }
+  flex:0 1 auto; max-width:100%; }
 .cf-answer { flex:1 1 290px; min-width:0; }
 .cifake .cf-pictures figure { margin:0; }
 .cifake .cf-pictures img { display:block; width:auto; height:auto; max-width:172px;
@@ -177,11 +191,17 @@ _PAGE = """
 .cf-UNCERTAIN { color:var(--uncertain); }
 .cf-notes { font-size:14px; margin:0 0 10px; }
 .cifake .cf-notes p { margin:0 0 6px; }
+.cf-answer > .cf-save { display:inline-block; margin-top:8px; }
 .cifake a.cf-save { color:var(--accent); font-size:14px; font-weight:600; margin-right:12px; }
-.cifake .cf-facts td { white-space:normal; overflow-wrap:anywhere; }
+.cifake table.cf-facts { table-layout:fixed; }
+.cifake .cf-facts th, .cifake .cf-facts td { white-space:normal; overflow-wrap:anywhere; }
+.cifake .cf-facts th { font-weight:400; width:34%; }
+.cifake .cf-facts th[scope=rowgroup] { color:var(--muted); font-size:13px; font-weight:600;
+  padding-top:14px; }
 .cifake .cf-facts pre { white-space:pre-wrap; margin:4px 0 0; max-height:16em; overflow:auto; }
 .cifake .cf-facts caption { text-align:left; color:var(--muted); }
 .cifake .cf-threshold { border-top:1px solid var(--line); padding-top:14px; }
+.cifake .cf-threshold:empty { display:none; }
 .cifake .cf-threshold .widget-inline-hbox { width:100%; margin:0 0 6px; }
 .cifake .cf-threshold .widget-label { width:74px; color:inherit; font:inherit; }
 
@@ -221,6 +241,8 @@ _PAGE = """
 body[data-voila] .lm-BoxPanel-child { padding:0 18px !important; }
 body[data-voila] .jp-Cell, body[data-voila] .jp-MarkdownOutput { padding:0; }
 body[data-voila] .jp-OutputArea-output, body[data-voila] .jp-OutputArea { overflow:visible; }
+/* It cuts off what sticks out, also the rings around what has the keyboard. */
+body[data-voila] .jp-OutputArea-child { overflow:clip; overflow-clip-margin:8px; }
 body[data-voila] { background:var(--paper); }
 body[data-voila] .cifake { padding:0 0 32px; margin:0 auto; }
 body[data-voila] .jp-MarkdownCell { max-width:1240px; margin:0 auto; }

@@ -64,8 +64,11 @@ class ThresholdPanel:
         if not self._points or share == AS_IN_THE_TEST:
             return ""
         p_there = frequencies.fake_at_prevalence(p_fake, share)
-        shown = f"{p_there:.0%}" if 0.005 < p_there < 0.995 else f"{p_there:.2%}"
-        return f"Where {share * 100:g} % of the images are fake, its probability is {shown}."
+        digits = 0 if 0.005 < p_there < 0.995 else 2
+        return (
+            f"Where {share * 100:g} % of the images are fake, its probability is "
+            f"{100 * p_there:.{digits}f} %."
+        )
 
     def _changed(self) -> None:
         if self.view.children:
@@ -79,6 +82,7 @@ class ThresholdPanel:
         share = PREVALENCES[self._prevalence.value]
         worth = point.probability_fake_if_flagged(share)
         self._said.value = (
-            f'<p class="cf-note" role="status">{escape(point.sentence)} Where {share * 100:g} % of '
-            f"the images are fake, an image called FAKE is fake in {worth:.0%} of cases.</p>"
+            f'<p class="cf-note" role="status">{escape(point.sentence)} Where '
+            f"{share * 100:g} % of the images are fake, an image called FAKE is fake in "
+            f"{100 * worth:.0f} % of cases.</p>"
         )

@@ -48,7 +48,8 @@ STYLE = """
 .cf-fan-dot.cf-FAKE { border-radius:1px; transform:rotate(45deg) scale(.85); }
 .cf-fan-answer span { white-space:nowrap; }
 @media (max-width:560px) {
-  .cifake .cf-fan .cf-fan-scale { padding:4px 10px; width:25%; }
+  .cifake .cf-fan .cf-fan-scale { padding:4px 10px; width:34%; }
+  .cf-fan-line { min-width:74px; }
   .cifake .cf-fan thead th { white-space:normal; vertical-align:bottom; }
 }
 """

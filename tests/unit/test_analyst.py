@@ -258,8 +258,8 @@ def test_rare_fakes_change_what_a_score_is_worth(page):
     page.analyse._threshold._prevalence.value = PREVALENCES.index(0.01)
     page.wait()
     # Odds of 4 to 1 in a world where one in a hundred is fake: 4 to 99.
-    assert "Where 1 % of the images are fake, its probability is 4%." in (page.analyse._card.value)
-    assert "an image called FAKE is fake in 8% of cases" in page.analyse._threshold._said.value
+    assert "Where 1 % of the images are fake, its probability is 4 %." in (page.analyse._card.value)
+    assert "an image called FAKE is fake in 8 % of cases" in page.analyse._threshold._said.value
 
 
 def test_without_measurements_there_is_nothing_to_choose(page):
