@@ -24,6 +24,8 @@ from cifake_lib.runs import Run, RunDamaged, RunNotFound
 if TYPE_CHECKING:
     from cifake_lib.dashboard_models import Records
 
+CIFAKE_NAMES = ("sample", "cifake-train", "full")  # of data sets that are CIFAKE or part of it
+CIFAKE = "photographs of CIFAR-10 and pictures by Stable Diffusion 1.4"
 INLINE = {".png": "image/png", ".jpg": "image/jpeg"}
 STYLE = """
 .cifake .cf-about { max-width:820px; }
@@ -85,10 +87,12 @@ def plain_words(records: Records) -> list[str]:
     """
     sides = [run.manifest["model"]["input_size"] for run in records.models.values()]
     side = max(sides, default=32)  # CIFAKE's own size, before there are models
+    others = {run.manifest["data"]["name"] for run in records.models.values()} - set(CIFAKE_NAMES)
+    learnt = f"those of {' and '.join(sorted(others))}" if others else CIFAKE
     return [
         "A verdict says whether a picture looks to the models more like the photographs (REAL) or "
         f"more like the generated pictures (FAKE) that they learnt from: at {side} × {side} "
-        "pixels, photographs of CIFAR-10 and pictures by Stable Diffusion 1.4.",
+        f"pixels, {learnt}.",
         _or_damaged(_tested, records),
         _or_damaged(_changed, records),
         _or_damaged(_strange, records),

@@ -34,11 +34,13 @@ def choose_runs(wanted: str) -> str:
     """Fall back on what was trained on this machine when there are no released models.
 
     Args:
-        wanted: "released" or "latest".
+        wanted: Key of `runs.MODEL_SETS`.
 
     Returns:
         `wanted`, or "latest" if there is no released model.
     """
+    if wanted != "released":
+        return wanted
     released = any(
         (paths.released_dir() / key / "manifest.json").is_file() for key in runs.MODEL_STAGES
     )
@@ -49,13 +51,15 @@ def read_records(which: str) -> Records:
     """Find the runs of models and evaluation; loads no model.
 
     Args:
-        which: "released" or "latest".
+        which: Key of `runs.MODEL_SETS`.
 
     Returns:
         What there is.
     """
     found = {}
-    for stage in (*runs.MODEL_STAGES, "evaluation", "robustness"):
+    # What notebooks 05 and 06 measured is the three models of the suite.
+    measured = ("evaluation", "robustness") if which != "own" else ()
+    for stage in (*runs.MODEL_SETS[which], *measured):
         try:
             found[stage] = runs.find_run(stage, released=which == "released")
         except RunNotFound:
@@ -63,8 +67,8 @@ def read_records(which: str) -> Records:
         except (OSError, ValueError, KeyError):
             # A manifest cut short by a full disk must not leave a blank page.
             logger.exception("the manifest of %s cannot be read", stage)
-    measured = [found.pop(stage, None) for stage in ("evaluation", "robustness")]
-    return Records(found, *measured)
+    evaluation, robustness = (found.pop(stage, None) for stage in ("evaluation", "robustness"))
+    return Records(found, evaluation, robustness)
 
 
 def training_notice(records: Records) -> str:
@@ -115,7 +119,7 @@ def limits_notice(records: Records) -> str:
 def data_of(run: Run) -> tuple[str, int]:
     """Return the name of a run's data set, and how many images it learnt from or measured."""
     data = run.manifest["data"]
-    split = "train" if run.stage in runs.MODEL_STAGES else "test"
+    split = "test" if run.stage in ("evaluation", "robustness") else "train"
     images = sum(data["counts"][split].values())
     if run.stage == "robustness":  # The corruptions of notebook 06 are costly; 0 means all.
         images = run.manifest.get("parameters", {}).get("corrupted_images") or images

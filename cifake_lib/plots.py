@@ -26,11 +26,18 @@ MODEL_COLOURS = {
     "baseline_cnn": "#E69F00",
     "tuned_cnn": "#56B4E9",
     "resnet50": "#009E73",
+    "own_model": "#CC79A7",
     "ensemble": "#000000",
 }
 CLASS_COLOURS = {"REAL": "#0072B2", "FAKE": "#D55E00"}
 OTHER_COLOURS = ("#CC79A7", "#0072B2", "#D55E00")  # for curves that belong to no model
-MARKERS = {"baseline_cnn": "o", "tuned_cnn": "s", "resnet50": "D", "ensemble": "P"}
+MARKERS = {
+    "baseline_cnn": "o",
+    "tuned_cnn": "s",
+    "resnet50": "D",
+    "own_model": "v",
+    "ensemble": "P",
+}
 
 
 def colours(keys: Sequence[str]) -> dict[str, str]:

@@ -21,8 +21,13 @@ import pandas as pd
 from cifake_lib import paths, provenance
 
 SCHEMA = 1
-STAGES = ("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation", "robustness")
+STAGES = (
+    *("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation", "robustness"),
+    "own_model",
+)
 MODEL_STAGES = ("baseline_cnn", "tuned_cnn", "resnet50")
+# Models that answer together: which stages, and whether the released runs of them are meant.
+MODEL_SETS = {"released": MODEL_STAGES, "latest": MODEL_STAGES, "own": ("own_model",)}
 WEIGHTS = "model.weights.h5"
 # Written around the run, not by it: excluded from the manifest's hashes and from releases.
 CHECKPOINTS = "checkpoints"

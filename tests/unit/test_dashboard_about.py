@@ -51,7 +51,7 @@ def write_run(folder, stage, files=None, **manifest):
         (folder / name).write_bytes(content)
     manifest = {
         "run_id": OWN.get(stage, stage),
-        "data": {"split_hash": "5911"},
+        "data": {"name": "cifake-train", "split_hash": "5911"},
         "model": {"input_size": 32},
         "files": {name: file_hash(folder / name) for name in files or {}},
         **manifest,
@@ -225,3 +225,9 @@ def test_the_same_records_are_read_once_and_others_anew(records):
     assert "Late" not in about.view.value
     about.open(Records(dict(records.models), records.evaluation, records.robustness))
     assert "<summary>Late</summary>" in about.view.value
+
+
+def test_models_of_other_images_are_not_said_to_know_cifake(released):
+    run = write_run(released, "own_model", data={"name": "holidays", "split_hash": "1"})
+    (said, *_) = plain_words(Records({"own_model": run}, None))
+    assert "at 32 × 32 pixels, those of holidays." in said and "CIFAR-10" not in said
