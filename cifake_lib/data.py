@@ -117,6 +117,7 @@ def load_dataset(
         )
     except ValueError as error:
         raise DatasetError(str(error)) from error
+    _check_splits(folder, table, class_names, split_shares, left_out_sources)
     table = splits.take(table, max_images).reset_index(drop=True)
     dataset = Dataset(name, folder, table, skipped, splits.split_hash(table))
     split_file = paths.cache_dir() / "splits" / f"{dataset.split_hash}.csv"
@@ -134,6 +135,35 @@ def _check_sources(index: pd.DataFrame, left_out_sources: Sequence[str]) -> None
                 f"Expected left_out_sources to name sources of index.csv, received {name!r}; "
                 + (f"the nearest is {near[0]!r}." if near else "it names none.")
             )
+
+
+def _check_splits(
+    folder: Path, table: pd.DataFrame, class_names, split_shares, left_out_sources
+) -> None:
+    """Say in one sentence why a split lacks a class, if one does."""
+    counts = pd.crosstab(table["split"], table["label"])
+    counts = counts.reindex(index=splits.SPLITS, columns=[0, 1], fill_value=0)
+    for split, label in ((split, label) for split in splits.SPLITS for label in (0, 1)):
+        if counts.loc[split, label]:
+            continue
+        if left_out_sources and split == "test":
+            raise DatasetError(
+                "Expected left_out_sources with images of both classes to test on, received "
+                f"{list(left_out_sources)}, which hold no {class_names[label]}."
+            )
+        if (table["official_split"] == split).any() and not split_shares:
+            raise DatasetError(
+                f"Expected images of the class {class_names[label]} in {folder} for the split "
+                f"{split}, found none that can be read. Add some, or set split_shares to split all "
+                "images anew."
+            )
+        different = splits.units(table).groupby(table["label"]).nunique()
+        raise DatasetError(
+            f"Expected at least 3 different images of each class in {folder} (or 3 groups, where "
+            "index.csv names groups), one each to train, validate and test on; found no "
+            f"{class_names[label]} for {split}: there are {different[0]} different of "
+            f"{class_names[0]} and {different[1]} of {class_names[1]}."
+        )
 
 
 def find_dataset(data_dir: str | Path = "sample") -> tuple[str, Path]:

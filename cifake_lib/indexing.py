@@ -1,14 +1,14 @@
 """Index the images of a data set as a table; every file is read once and remembered.
 
-Which file shows which class is told by folders: one for each class, with or without `train`, `test`
-and `validation` folders above. FAKE is the positive class, label 1.
+Which file shows which class is told by folders, one for each class, with or without `train`, `test`
+and `validation` folders above; or by an `index.csv`. FAKE is the positive class, label 1.
 """
 
 import hashlib
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from cifake_lib import paths
 from cifake_lib.images import ImageError, decode_image
+from cifake_lib.index_file import SPLIT_NAMES, DatasetError, find_index_file, read_index_file
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +35,7 @@ OBJECT_CLASSES = (
     "ship",
     "truck",
 )
-SPLIT_NAMES = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
 CIFAKE_NAME = re.compile(r"\d{4}(?: \(([2-9]|10)\))?")
-
-
-class DatasetError(ValueError):
-    """A data set cannot be found or used; the message names the folder and says what to do."""
 
 
 def class_labels(class_names: Sequence[str]) -> dict[str, int]:
@@ -79,17 +75,20 @@ def index_images(
         `source` and `group`, sorted by path; and the files left out, columns `path` and `reason`.
 
     Raises:
-        DatasetError: Fewer than two classes, or a class (of an official split) without a readable
-            image.
+        DatasetError: Fewer than two classes, a class without a readable image, or an `index.csv`
+            that cannot be used.
     """
-    index = _listed(folder, class_labels(class_names))
-    index = index.merge(_contents(folder, index["path"]), on="path", validate="one_to_one")
+    names = [str(name) for name in class_names]
+    index = _listed(folder, class_labels(class_names), names)
+    index = index.merge(_contents(folder, index), on="path", how="left", suffixes=("", "_read"))
+    index["reason"] = index["reason"].mask(index["reason"] == "", index.pop("reason_read"))
     index = index.sort_values("path", ignore_index=True)
     readable = index["reason"] == ""
     labels = index[readable].groupby("content_hash")["label"].transform("nunique")
     index.loc[labels.index[labels > 1], "reason"] = "The same file lies in both classes."
     left_out = index["reason"] != ""
     skipped = index.loc[left_out, ["path", "reason"]].reset_index(drop=True)
+    _check_usable(folder, index, readable, names)
     index["object_class"] = _object_classes(index["path"])
     columns = ["path", "label", "object_class", "content_hash", "official_split", "source", "group"]
     index = index.loc[~left_out, columns].reset_index(drop=True)
@@ -101,15 +100,27 @@ def index_images(
             folder,
             *skipped.iloc[0],
         )
-    for split, part in [*index.groupby("official_split"), ("", index)]:
-        for label, name in enumerate(CLASS_NAMES):
-            if not (part["label"] == label).any():
-                raise DatasetError(
-                    f"Expected images of the class {name} in {folder}"
-                    f"{f' for the split {split}' if split else ''}, found none that can be read "
-                    f"({len(skipped)} files were left out)."
-                )
     return index, skipped
+
+
+def _check_usable(folder: Path, index: pd.DataFrame, readable: pd.Series, names: list[str]) -> None:
+    """Say in one sentence why nothing can be done with these files, if that is so."""
+    used = index[index["reason"] == ""]
+    if used.empty and readable.any():
+        raise DatasetError(
+            f"Expected other images in {names[0]} than in {names[1]}, found the same files in both "
+            f"classes of {folder} ({readable.sum()} of them)."
+        )
+    skipped = index[index["reason"] != ""]
+    for label, name in enumerate(names):
+        if not (used["label"] == label).any():
+            first = (
+                "; the first: {path} ({reason})".format(**skipped.iloc[0]) if len(skipped) else ""
+            )
+            raise DatasetError(
+                f"Expected images of the class {name} in {folder}, found none that can be read "
+                f"({len(skipped)} files were left out{first})."
+            )
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -120,21 +131,58 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _listed(folder: Path, labels: Mapping[str, int]) -> pd.DataFrame:
-    """List the files of the class folders: `path`, `label`, `official_split`, `source`, `group`."""
+def _listed(folder: Path, labels: Mapping[str, int], names: list[str]) -> pd.DataFrame:
+    """List files: `path`, `state` (size and time), `label`, `official_split`, `source`, `group`.
+
+    And `reason`, why a file is not to be read, "" if it is. An index with labels names the files;
+    one without adds to what folders say.
+    """
+    index_file = find_index_file(folder)
+    if not index_file:
+        return _in_class_folders(folder, labels, names)
+    states = dict(_files(folder))
+    named = read_index_file(index_file, beneath=folder, files=states.keys(), labels=labels)
+    named["state"] = named["path"].map(states).fillna("")
+    if "label" in named:
+        return named
+    listed = _in_class_folders(folder, labels, names).set_index("path")
+    named = named.set_index("path")
+    known = named.index.intersection(listed.index)
+    for column in ("official_split", "source", "group", "reason"):
+        given = named.loc[known, column]
+        listed.loc[known, column] = given.where(given != "", listed.loc[known, column])
+    elsewhere = named.loc[named.index.difference(known)].assign(label=-1)
+    missing = f"It lies in no folder {names[0]} or {names[1]}, and index.csv has no labels."
+    elsewhere["reason"] = elsewhere["reason"].replace("", missing)
+    return pd.concat([listed, elsewhere]).reset_index()
+
+
+def _in_class_folders(folder: Path, labels: Mapping[str, int], names: list[str]) -> pd.DataFrame:
     rows = [
-        (path.relative_to(folder).as_posix(), label, split)
-        for split, label, class_folder in _class_folders(folder, labels)
-        for path in sorted(class_folder.rglob("*"))
-        if path.name != "Thumbs.db"
-        and not any(part.startswith(".") for part in path.relative_to(class_folder).parts)
-        and path.is_file()
+        (f"{class_folder.relative_to(folder).as_posix()}/{name}", state, label, split)
+        for split, label, class_folder in _class_folders(folder, labels, names)
+        for name, state in _files(class_folder)
     ]
-    listed = pd.DataFrame(rows, columns=["path", "label", "official_split"])
-    return listed.assign(source="", group="")
+    listed = pd.DataFrame(rows, columns=["path", "state", "label", "official_split"])
+    return listed.assign(source="", group="", reason="")
 
 
-def _class_folders(folder: Path, labels: Mapping[str, int]) -> list[tuple[str, int, Path]]:
+def _files(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path (relative to the folder) and state of every file beneath it, but for clutter."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[0] == "." or entry.name == "Thumbs.db":
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(entry.path, f"{prefix}{entry.name}/")
+            elif entry.is_file():
+                stat = entry.stat()
+                yield prefix + entry.name, f"{stat.st_size}\t{stat.st_mtime_ns}"
+
+
+def _class_folders(
+    folder: Path, labels: Mapping[str, int], names: list[str]
+) -> list[tuple[str, int, Path]]:
     """List `(official split, label, folder)`, looking through a single wrapping folder."""
     children = _folders(folder)
     direct = [("", labels[name], path) for name, path in children if name in labels]
@@ -147,11 +195,13 @@ def _class_folders(folder: Path, labels: Mapping[str, int]) -> list[tuple[str, i
     ]
     found = direct or nested
     if not found and len(children) == 1:
-        return _class_folders(children[0][1], labels)
+        return _class_folders(children[0][1], labels, names)
     if {label for _, label, _ in found} != {0, 1}:
+        there = [path.name for _, path in children]
         raise DatasetError(
-            f"Expected the folders REAL and FAKE in {folder} (or in its folders train and test), "
-            f"found {sorted(path.name for _, path in children)}."
+            f"Expected the folders {names[0]} and {names[1]} in {folder} (or in its folders train "
+            f"and test), found {', '.join(there[:20]) or 'no folders'}. If yours are called "
+            "otherwise, set class_names to their names, that of the photographs first."
         )
     return found
 
@@ -161,20 +211,17 @@ def _folders(folder: Path) -> list[tuple[str, Path]]:
     return [(path.name.lower(), path) for path in children if path.name[0] not in "._"]
 
 
-def _contents(folder: Path, names: pd.Series) -> pd.DataFrame:
+def _contents(folder: Path, index: pd.DataFrame) -> pd.DataFrame:
     """Return `path`, `content_hash` and `reason`, "" if the file can be used; read or remembered.
 
     What index and folders say of a file is not kept: changing it must cost no second reading.
     """
-    stats = [(folder / name).stat() for name in names]
-    state = "\n".join(
-        f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}"
-        for name, stat in zip(names, stats, strict=True)
-    )
+    files = index.loc[index["reason"] == "", ["path", "state"]].sort_values("path")
+    state = "\n".join(files["path"] + "\t" + files["state"])
     key = hashlib.sha256(f"contents\n{folder.resolve()}\n{state}".encode()).hexdigest()[:32]
     stored = paths.cache_dir() / "indexes" / f"{key}.csv"
     if not stored.is_file():
-        write_atomically(stored, _read_contents(folder, list(names)).to_csv(index=False))
+        write_atomically(stored, _read_contents(folder, list(files["path"])).to_csv(index=False))
     # Always read back, so that the first call and the next ones see the very same table.
     return pd.read_csv(stored, dtype=str, keep_default_na=False)
 

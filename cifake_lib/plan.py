@@ -21,6 +21,9 @@ from cifake_lib.profiles import (
     read_settings,
 )
 
+# What decides which images a notebook gets, and their split.
+_DATA = ("data_dir", "class_names", "split_shares", "left_out_sources")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -54,9 +57,9 @@ class Step:
         return (self.folder / "manifest.json").exists()
 
     def data_hash(self) -> str:
-        """Hash of the split table behind `data_dir`; "" for a notebook that reads no data set."""
-        data_dir = self.parameters.get("data_dir")
-        return _split_hash(data_dir) if data_dir else ""
+        """Hash of the split table of the data set; "" for a notebook that reads no data set."""
+        known = {name: self.parameters[name] for name in _DATA if name in self.parameters}
+        return _split_hash(json.dumps(known)) if known.get("data_dir") else ""
 
 
 @dataclass(frozen=True)
@@ -198,10 +201,10 @@ def _earlier(stage: str) -> list[dict[str, Any]]:
 
 
 @functools.cache
-def _split_hash(data_dir: str) -> str:
+def _split_hash(parameters: str) -> str:
     from cifake_lib.data import load_dataset  # heavy, and not needed to list or refuse
 
     try:
-        return load_dataset(data_dir).split_hash
+        return load_dataset(**json.loads(parameters)).split_hash
     except (OSError, ValueError) as error:
         raise Refused(str(error)) from error

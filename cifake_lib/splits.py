@@ -104,6 +104,44 @@ def assign_splits(
     return table.assign(split=split, crosses_split=sides > 1)
 
 
+def source_folds(table: pd.DataFrame, count: int = 5) -> list[list[str]]:
+    """Deal whole sources to folds, so that each is once left out of training and tested on.
+
+    Inside one source content often gives the label away; what a detector makes of a source that it
+    has never seen is what it will be worth. Each fold has about the same share of either class.
+
+    Args:
+        table: `Dataset.table`, with sources; images without one are in no fold.
+        count: Folds, at least 2.
+
+    Returns:
+        The sources of each fold, sorted: each is a value for `left_out_sources`. The same on any
+        machine, and whatever the order of the rows.
+
+    Raises:
+        ValueError: Some fold would lack a class.
+    """
+    counts = pd.crosstab(table["source"], table["label"]).drop(index="", errors="ignore")
+    counts = counts.reindex(columns=[0, 1], fill_value=0)
+    shares = counts / counts.sum().clip(lower=1)
+    # The largest first; each goes where it adds least to what its classes have there already.
+    shares = shares.loc[
+        shares.assign(sum=shares.sum(axis=1)).sort_values(["sum"], kind="stable").index[::-1]
+    ]
+    filled, folds = np.zeros((count, 2)), [[] for _ in range(count)]
+    for source, share in zip(shares.index, shares.to_numpy(), strict=True):
+        chosen = int(np.argmin(filled @ share))
+        filled[chosen] += share
+        folds[chosen].append(source)
+    if not filled.all():
+        raise ValueError(
+            f"Expected sources of both classes for each of {count} folds, received "
+            f"{(counts[0] > 0).sum()} sources of REAL and {(counts[1] > 0).sum()} of FAKE: ask for "
+            "fewer folds, or name more sources in index.csv."
+        )
+    return [sorted(sources) for sources in folds]
+
+
 def split_hash(table: pd.DataFrame) -> str:
     """Return the SHA-256 of a split: path, content hash, label and split, in path order."""
     rows = table.sort_values("path")[["path", "content_hash", "label", "split"]]
@@ -183,11 +221,16 @@ def _sides(table, unit, seed: int, test: float, validation: float, *, small: boo
 
 
 def _filled(sizes: list[int], targets: dict[str, int]) -> list[str]:
-    """Fill each target in order, with units that overshoot by less than they would leave open."""
+    """Fill targets with units, in order, that overshoot by less than they would leave open.
+
+    What is over is for training. No target takes its second unit while another needs its first.
+    """
     sides, filled = ["train"] * len(sizes), dict.fromkeys(targets, 0)
     for index, size in enumerate(sizes):
+        needed = list(filled.values()).count(0) + ("train" not in sides[:index])
         for name, target in targets.items():
-            if filled[name] + size / 2 <= target:
+            spare = not filled[name] or len(sizes) - index > needed
+            if spare and filled[name] + size / 2 <= target:
                 sides[index] = name
                 filled[name] += size
                 break

@@ -269,6 +269,60 @@ def test_fewer_than_two_classes_names_the_folder(tmp_path, classes):
         load_dataset(folder)
 
 
+def test_class_names_that_match_no_folder_say_which_folders_are_there(tmp_path):
+    folder = make_folder(tmp_path / "mine", ("train/nature", "train/ai", "val/nature", "val/ai"))
+    with pytest.raises(DatasetError, match=r"folders REAL and FAKE .*found ai, nature\.") as caught:
+        load_dataset(folder / "val")
+    assert "class_names" in str(caught.value)
+    assert load_dataset(folder, class_names=["Nature", "AI"]).table["label"].sum() == 6
+    with pytest.raises(DatasetError, match=r"folders nature and flux in .*found train, val"):
+        load_dataset(folder, class_names=["nature", "flux"])
+
+
+@pytest.mark.parametrize("names", [["REAL"], ["a", "A"], "ab", ["a", ""], ["a", "b", "c"], [0, 1]])
+def test_class_names_that_are_not_two_names(tmp_path, names):
+    with pytest.raises(DatasetError, match="class_names to be two different names.*received"):
+        load_dataset(make_folder(tmp_path / "mine"), class_names=names)
+
+
+def test_nothing_in_the_folder(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(DatasetError, match="folders REAL and FAKE in .*mine.*found no folders"):
+        load_dataset(tmp_path / "mine")
+
+
+def test_nothing_that_can_be_decoded_names_a_file_and_what_it_is(tmp_path):
+    folder = make_folder(tmp_path / "mine")
+    for path in folder.rglob("*.png"):
+        path.write_text("no image")
+    with pytest.raises(
+        DatasetError, match=r"6 files were left out; the first: FAKE/0\.png \(.*not"
+    ):
+        load_dataset(folder)
+
+
+def test_two_classes_with_the_same_images(tmp_path):
+    folder = make_folder(tmp_path / "mine")
+    for i in range(3):
+        (folder / "FAKE" / f"{i}.png").write_bytes(picture(i))
+    with pytest.raises(
+        DatasetError, match=r"other images in REAL than in FAKE.*both .*\(6 of them"
+    ):
+        load_dataset(folder)
+
+
+def test_five_images_are_too_few_and_the_sentence_says_why(tmp_path):
+    folder = make_folder(tmp_path / "mine")
+    (folder / "FAKE" / "2.png").write_bytes(picture(100))  # equal to 0.png
+    with pytest.raises(
+        DatasetError, match=r"at least 3 different images.*train, validate and test"
+    ):
+        load_dataset(folder)
+    (folder / "FAKE" / "2.png").unlink()
+    with pytest.raises(DatasetError, match="there are 3 different of REAL and 2 of FAKE"):
+        load_dataset(folder)
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_empty_class_names_the_folder_and_the_class(tmp_path, broken):
     folder = make_folder(tmp_path / "mine", ("REAL",))
@@ -318,17 +372,21 @@ def test_columns_and_hashes(tmp_path):
     [("0001.png", "airplane"), ("0042 (2).png", "automobile"), ("4999 (10).png", "truck")],
 )
 def test_object_class_from_cifake_names(tmp_path, name, expected):
-    folder = make_folder(tmp_path / "mine", count=1)
+    folder = make_folder(tmp_path / "mine", count=2)
     for label, number in (("REAL", 0), ("FAKE", 100)):
         (folder / label / "0.png").rename(folder / label / "0007 (4).png")
+        (folder / label / "1.png").rename(folder / label / "0008 (4).png")
         (folder / label / name).write_bytes(picture(number + 50))
     table = load_dataset(folder).table
     assert set(table["object_class"]) == {"cat", expected}
 
 
-@pytest.mark.parametrize("names", [["0001.png", "0002.png"], ["0001 (2).png", "cat.png"]])
+@pytest.mark.parametrize(
+    "names",
+    [["0001.png", "0002.png", "0003.png"], ["0001 (2).png", "0002 (2).png", "cat.png"]],
+)
 def test_no_object_class_where_the_names_are_not_cifakes(tmp_path, names):
-    folder = make_folder(tmp_path / "mine", count=2)
+    folder = make_folder(tmp_path / "mine")
     for label in ("REAL", "FAKE"):
         for i, name in enumerate(names):
             (folder / label / f"{i}.png").rename(folder / label / name)
@@ -336,7 +394,7 @@ def test_no_object_class_where_the_names_are_not_cifakes(tmp_path, names):
 
 
 def test_unreadable_files_are_reported_by_name_and_left_out(tmp_path, monkeypatch, caplog):
-    folder = make_folder(tmp_path / "mine")
+    folder = make_folder(tmp_path / "mine", count=4)
     (folder / "REAL" / "text.jpg").write_text("no image")
     (folder / "FAKE" / "cut.png").write_bytes(picture(1)[:60])
     (folder / "FAKE" / "empty.png").touch()
@@ -361,8 +419,8 @@ def test_unreadable_files_are_reported_by_name_and_left_out(tmp_path, monkeypatc
         assert "damaged" in reasons["FAKE/cut.png"]
         assert "empty" in reasons["FAKE/empty.png"]
         assert "Permission denied" in reasons["REAL/2.png"]
-        assert len(dataset.table) == 5
-        assert "4 of 9 files" in caplog.text
+        assert len(dataset.table) == 7
+        assert "4 of 11 files" in caplog.text
         assert dataset.manifest()["skipped"] == 4
         caplog.clear()
 
@@ -400,6 +458,35 @@ def test_interrupted_indexing_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 # Splits of a data set
+
+
+def test_shares_split_anew_whatever_the_folders_say(tmp_path):
+    folder = make_folder(
+        tmp_path / "mine", ("train/REAL", "train/FAKE", "test/REAL", "test/FAKE"), count=20
+    )
+    assert load_dataset(folder).rows("test").sum() == 40
+    dataset = load_dataset(folder, split_shares=[0.7, 0.2, 0.1])
+    counts = dataset.summary()[["REAL", "FAKE"]]
+    assert counts.loc["train"].tolist() == [28, 28]
+    assert counts.loc["validation"].tolist() == [8, 8]
+    assert counts.loc["test"].tolist() == [4, 4]
+    assert set(dataset.table.loc[dataset.rows("test"), "official_split"]) == {"train", "test"}
+
+
+def test_shares_mend_an_official_split_that_lacks_a_class(tmp_path):
+    folder = make_folder(tmp_path / "mine", ("train/REAL", "train/FAKE", "test/FAKE"), count=5)
+    with pytest.raises(DatasetError, match="set split_shares"):
+        load_dataset(folder)
+    dataset = load_dataset(folder, split_shares=[0.6, 0.2, 0.2])
+    assert (dataset.summary()[["REAL", "FAKE"]] > 0).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    "shares", [[0.7, 0.3], [0.8, 0.2, 0.0], [0.7, 0.2, 0.2], [1.2, -0.1, -0.1], ["a", 0.1, 0.1]]
+)
+def test_shares_that_are_none(tmp_path, shares):
+    with pytest.raises(DatasetError, match=r"split_shares to be three positive numbers.*received"):
+        load_dataset(make_folder(tmp_path / "mine"), split_shares=shares)
 
 
 def test_copies_share_a_split_and_copies_across_a_boundary_are_flagged(tmp_path):

@@ -256,7 +256,9 @@ def test_other_data_is_run_again(project, monkeypatch):
     notebook = project / "notebooks" / "01_first.ipynb"
     write_notebook(notebook, "first", 'run_id = ""\ndata_dir = "sample"')
     content = {"sample": "hash 1"}
-    monkeypatch.setattr("cifake_lib.plan._split_hash", lambda data_dir: content[data_dir])
+    monkeypatch.setattr(
+        "cifake_lib.plan._split_hash", lambda of: content[json.loads(of)["data_dir"]]
+    )
     assert pipeline.main(["--only", "first"]) == 0
     assert make_plan(only=["first"], resume=True).steps[0].action == "skip"
     content["sample"] = "hash 2"
