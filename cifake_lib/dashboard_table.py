@@ -17,7 +17,9 @@ STYLE = """
 .cifake .cf-history table.dataTable { font-size:14px; color:var(--ink); width:100% !important;
   margin:0; }
 .cifake .cf-history td { white-space:nowrap; }
-.cifake .cf-history td:last-child { min-width:12em; white-space:normal; font-size:13px; }
+.cifake .cf-history .cf-what { min-width:14em; white-space:normal; overflow-wrap:anywhere; }
+@media (max-width:760px) { .cifake .cf-history .cf-what { min-width:9em; } }
+.cifake .cf-history .cf-what small { display:block; color:var(--muted); font-size:12.5px; }
 .cifake .cf-history table.dataTable td { vertical-align:middle; }
 .cifake .cf-history .dt-container, .cifake .cf-history .dt-container * { font-family:inherit; }
 .cifake .cf-history .itables_anywidget, .cifake .cf-history .dt-container {
@@ -27,8 +29,8 @@ STYLE = """
 .cifake .cf-history tr.selected > td { box-shadow:inset 0 0 0 9999px var(--chosen) !important;
   color:var(--ink) !important; }
 .cifake .cf-history .cf-open { border:0; background:none; color:var(--accent); font:inherit;
-  font-weight:600; cursor:pointer; padding:2px 0; text-align:left; max-width:18em;
-  white-space:normal; overflow-wrap:anywhere; }
+  font-weight:600; cursor:pointer; padding:2px 0; text-align:left; white-space:normal;
+  overflow-wrap:anywhere; }
 .cf-thumbnail { display:block; width:40px; height:40px; object-fit:contain; border-radius:4px; }
 .cf-thumbnail.cf-pixels { image-rendering:pixelated; }
 .cifake .cf-history .dt-paging button.dt-paging-button, .cifake .cf-history label,
@@ -128,15 +130,23 @@ def _row(number: int, result: Result) -> dict[str, object]:
     return {
         "#": number,
         "Image": f'<img class="cf-thumbnail{sharp}" alt="" src="{result.thumbnail}">',
-        "Name": f'<button type="button" class="cf-open" title="Open {name}">{name}</button>',
+        "Name": _what(
+            f'<button type="button" class="cf-open" title="Open {name}">{name}</button>',
+            "outside what the models know" if result.analysis.outside else "",
+        ),
         "Verdict": f'<b class="cf-{result.word}">{ICONS[result.word]} {result.word}</b>',
         "P(FAKE)": f"{result.verdict.p_fake:.3f}",
         **models,
         "Size": f"{width} × {height}",
-        "Note": "outside what the models know" if result.analysis.outside else "",
     }
 
 
 def _refused(number: int, record: Examined) -> dict[str, object]:
-    name, error = escape(record.name), escape(record.error)
-    return {"#": number, "Name": name, "Verdict": "–", "Note": error}
+    reason = record.error.removeprefix(f"{record.name} ")  # It stands right above.
+    what = _what(escape(record.name), escape(reason))
+    return {"#": number, "Image": "", "Name": what, "Verdict": "–"}
+
+
+def _what(name: str, note: str) -> str:
+    """A name and what is to be said below it, which would make a column of its own too narrow."""
+    return f'<div class="cf-what">{name}{f" <small>{note}</small>" if note else ""}</div>'

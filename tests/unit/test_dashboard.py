@@ -194,10 +194,10 @@ def test_an_image_of_the_visit_can_be_opened_again(dashboard):
     assert list(rows["Name"].str.replace(r"<[^>]*>", "", regex=True)) == [
         "red.png",
         "&lt;b&gt;.png",
-        "no.png",
+        "no.png is not an image that can be read: please choose a JPEG, PNG, WebP, HEIC, AVIF, GIF, "
+        "BMP or TIFF file.",
     ]
     assert "FAKE" in rows["Verdict"][0] and "REAL" in rows["Verdict"][1]
-    assert "no.png is not an image" in rows["Note"][2]
     table._table.selected_rows = [0]
     dashboard.wait()
     assert "red.png" in shown_card(dashboard) and "#1" in shown_card(dashboard)
@@ -213,7 +213,7 @@ def test_without_the_table_widget_images_can_be_opened_again_all_the_same(dashbo
     )
     give(dashboard, ("red.png", picture()), ("<b>.png", picture((0, 0, 255))), ("no.png", b"?"))
     choice, table = dashboard.analyse._history.view.children
-    assert "&lt;b&gt;.png" in table.value and "no.png is not an image" in table.value
+    assert "&lt;b&gt;.png" in table.value and "no.png <small>is not an image" in table.value
     choice.value = 1
     dashboard.wait()
     assert "red.png" in shown_card(dashboard) and "#1" in shown_card(dashboard)
