@@ -15,6 +15,7 @@ from PIL import Image, ImageEnhance
 
 CHAIN_JPEG_QUALITY = 50  # what a thumbnail server writes
 HUE_DEGREES = 60.0  # hue turn of the colour corruption at level 1
+HIDING_SIGMA = 4.0  # px of a blur that hides all a detector could use and leaves the colour
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,18 @@ def _to_uint8(values):
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
+def blurred(images: np.ndarray, sigma: float) -> np.ndarray:
+    """Return images after a Gaussian blur.
+
+    Args:
+        images: uint8 array, shape (..., H, W, 3).
+        sigma: in pixels.
+    """
+    from scipy import ndimage  # 28 MB, for this one.
+
+    return _to_uint8(ndimage.gaussian_filter(images.astype(np.float32), sigma, axes=(-3, -2)))
+
+
 def _jpeg(image, level, rng):
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=int(level))
@@ -45,9 +58,7 @@ def _jpeg(image, level, rng):
 
 
 def _blur(image, level, rng):
-    from scipy import ndimage  # 28 MB, for this one.
-
-    return _to_uint8(ndimage.gaussian_filter(image.astype(np.float32), sigma=(level, level, 0)))
+    return blurred(image, level)
 
 
 def _noise(image, level, rng):

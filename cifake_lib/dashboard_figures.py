@@ -167,8 +167,7 @@ def cost(records: Records) -> str:
 def changed(records: Records) -> str:
     """Draw what re-saving, shrinking, blurring and sending do to the models."""
     run, robustness = records.evaluation, records.robustness
-    known = [model.manifest.get("parameters", {}) for model in records.models.values()]
-    unseen = {facts["unseen_corruption"] for facts in known if facts.get("corruption_share")}
+    unseen = {model.unseen_corruption for model in records.models.values()} - {""}
     conditions = run.read_csv("robustness.csv")
 
     def cells(ax):

@@ -10,14 +10,13 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
 from cifake_lib.calibration import probability
+from cifake_lib.corruptions import HIDING_SIGMA, blurred
 from cifake_lib.framework import keras
 
 METHODS = ("grad_cam", "grad_cam_plus_plus")
-BLUR_SIGMA = 4.0  # pixels; hides everything a detector could use and leaves the colour
 _BATCH = 64
 
 
@@ -142,16 +141,15 @@ def deletion_insertion(
         probability of the class that each whole image is called.
     """
     size = images.shape[1]
-    blurred = gaussian_filter(images.astype(np.float32), (0, BLUR_SIGMA, BLUR_SIGMA, 0))
-    blurred = np.rint(blurred).astype(np.uint8)
+    hidden = blurred(images, HIDING_SIGMA)
     # Ties are broken at random: in reading order a flat map would look like one of the upper edge.
     noise = np.random.default_rng(0).random(heat.shape)
     order = np.lexsort((noise.reshape(len(heat), -1), -heat.reshape(len(heat), -1)), axis=-1)
     rank = np.argsort(order, axis=-1).reshape(heat.shape)
     shares = np.linspace(0, 1, steps + 1)
     hottest = [(rank < share * size**2)[..., None] for share in shares]
-    versions = [np.where(hot, blurred, images) for hot in hottest]
-    versions += [np.where(hot, images, blurred) for hot in hottest]
+    versions = [np.where(hot, hidden, images) for hot in hottest]
+    versions += [np.where(hot, images, hidden) for hot in hottest]
     p_fake = probability(_logits(model, np.concatenate(versions))).reshape(2, steps + 1, -1)
     called_fake = p_fake[0, 0] >= 0.5  # nothing deleted yet
     called = np.where(called_fake, p_fake, 1 - p_fake).mean(axis=2)

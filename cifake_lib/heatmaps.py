@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from cifake_lib.corruptions import HIDING_SIGMA, blurred
 from cifake_lib.dashboard_cards import ICONS, data_uri
 from cifake_lib.images import fit_image
 from cifake_lib.names import display_name
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from cifake_lib.detector import Detector
 
 METHOD = "grad_cam"  # as in `explain.METHODS`
-BLUR_SIGMA = 4.0  # pixels, as in `explain`
 STEPS = 10  # equal parts of the pixels that are blurred one after the other
 # Quarters of a side by which a map is moved down and to the right: by whole cells of every model's
 # last map, so that a moved map is cut as the map itself is.
@@ -137,12 +137,7 @@ def deletion_test(
     Returns:
         The curves.
     """
-    # Late, because it brings SciPy's filters, which the page can spare until it is asked.
-    from scipy.ndimage import gaussian_filter
-
-    side = len(pixels)
-    blurred = gaussian_filter(pixels.astype(np.float32), (BLUR_SIGMA, BLUR_SIGMA, 0))
-    blurred = np.rint(blurred).astype(np.uint8)
+    side, hidden = len(pixels), blurred(pixels, HIDING_SIGMA)
     moved = [np.roll(heat, (down * side // 4, right * side // 4), (0, 1)) for down, right in MOVES]
     flat = np.stack([heat, *moved]).reshape(1 + len(MOVES), -1)
     # Ties are broken at random: in reading order a flat map would look like one of the upper edge.
@@ -150,9 +145,9 @@ def deletion_test(
     rank = np.argsort(order, axis=-1).reshape(-1, 1, side, side)
     shares = np.linspace(0, 1, STEPS + 1)
     between = rank < shares[1:-1, None, None] * side**2
-    versions = np.where(between[..., None], blurred, pixels).reshape(-1, *pixels.shape)
+    versions = np.where(between[..., None], hidden, pixels).reshape(-1, *pixels.shape)
     # One call for all: each has a cost of its own.
-    logits = _logits(model, np.concatenate([pixels[None], blurred[None], versions]))
+    logits = _logits(model, np.concatenate([pixels[None], hidden[None], versions]))
     changes = (logits - logits[0]) * (1 if label == "FAKE" else -1)
     curves = np.zeros((1 + len(MOVES), STEPS + 1))
     curves[:, 1:-1] = changes[2:].reshape(len(curves), -1)

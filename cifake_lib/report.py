@@ -94,12 +94,8 @@ def _figure_source() -> str:
 def draw_figure() -> None:
     """Draw the README's figure from the released evaluation."""
     evaluation = runs.find_run("evaluation", released=True)
-    shares = [runs.find_run(stage, released=True).manifest for stage in runs.MODEL_STAGES]
-    unseen = {
-        manifest["parameters"]["unseen_corruption"]
-        for manifest in shares
-        if manifest["parameters"]["corruption_share"]
-    }
+    models = [runs.find_run(stage, released=True) for stage in runs.MODEL_STAGES]
+    unseen = {run.unseen_corruption for run in models} - {""}
     figure = plots.new_figure(7, 5.2)
     table = evaluation.read_csv("robustness.csv")
     ax = plots_robustness.conditions_heatmap(table, unseen=unseen, ax=figure.subplots())

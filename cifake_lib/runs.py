@@ -74,6 +74,12 @@ class Run:
         # The letter keeps a table from reading it as a number.
         return f"r{hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:8]}"
 
+    @property
+    def unseen_corruption(self) -> str:
+        """Family of corruptions that training with others left out on purpose; "" if none."""
+        known = self.manifest.get("parameters", {})
+        return known["unseen_corruption"] if known.get("corruption_share") else ""
+
     def measured(self, *models: Run, among_others: bool = False) -> bool:
         """Return whether this run measured just these models; of others it says nothing.
 

@@ -104,6 +104,20 @@ def test_a_model_can_be_one_of_those_that_a_run_measured():
     assert not run.measured(model("baseline_cnn", "a"), among_others=True)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "unseen"),
+    [
+        ({"corruption_share": 0.3, "unseen_corruption": "blur"}, "blur"),
+        ({"corruption_share": 0.3, "unseen_corruption": ""}, ""),
+        # Trained without any corruption, it left none out on purpose.
+        ({"corruption_share": 0, "unseen_corruption": "blur"}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_training_left_out_on_purpose(parameters, unseen):
+    assert runs.Run("resnet50", Path(), {"parameters": parameters}).unseen_corruption == unseen
+
+
 def test_a_run_that_does_not_say_so_measured_nothing():
     silent = runs.Run("evaluation", Path(), {"run_id": "e"})
     assert not silent.measured(model("tuned_cnn", "a"))
