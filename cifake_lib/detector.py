@@ -91,15 +91,15 @@ class Detector:
         cls,
         *,
         runs: str = "released",
-        keys: Sequence[str] = run_folders.MODEL_STAGES,
+        keys: Sequence[str] = (),
         light: bool = True,
     ) -> Detector:
         """Load whatever trained models there are.
 
         Args:
             runs: "released" for the models that come with the project, "latest" for those
-                trained last on this machine.
-            keys: The models to look for.
+                trained last on this machine, "own" for the one that notebook 07 trained last.
+            keys: The models to look for; all of them if empty.
             light: Prefer the light engine, which starts at once and needs a third of the memory;
                 Keras takes seconds to start and judges hundreds of images twice as fast.
 
@@ -110,10 +110,12 @@ class Detector:
             ModelsMissing: There is no model.
             ModelsDamaged: There are models, and none of them could be loaded.
         """
-        if runs not in ("released", "latest"):
-            raise ValueError(f"expected runs to be 'released' or 'latest', received {runs!r}")
+        if runs not in run_folders.MODEL_SETS:
+            raise ValueError(
+                f"expected runs out of {list(run_folders.MODEL_SETS)}, received {runs!r}"
+            )
         models, found, missing, damaged = {}, {}, {}, []
-        for key in keys:
+        for key in keys or run_folders.MODEL_SETS[runs]:
             try:
                 found[key] = run_folders.find_run(key, released=runs == "released")
                 models[key] = _load(found[key], light=light)

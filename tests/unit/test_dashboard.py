@@ -460,6 +460,14 @@ def test_without_models_a_card_says_how_to_get_one(empty):
     assert dashboard.analyse.visit.results == []
 
 
+def test_without_an_own_model_the_card_says_how_to_get_that(empty, monkeypatch):
+    monkeypatch.setenv("CIFAKE_MODELS", "own")
+    dashboard = Dashboard()
+    assert dashboard.wait() is False
+    assert "There is no model of your own yet" in text(dashboard)
+    assert "--profile own" in text(dashboard)
+
+
 def test_damaged_models_are_not_taken_for_none(released):
     dashboard = Dashboard()  # Manifests without the weights that they name.
     assert dashboard.wait() is False

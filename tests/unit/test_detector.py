@@ -144,7 +144,7 @@ def test_without_any_model_the_error_says_how_to_get_one(which, monkeypatch, tmp
 
 def test_unknown_source_of_runs_is_refused():
     with pytest.raises(
-        ValueError, match="expected runs to be 'released' or 'latest', received 'x'"
+        ValueError, match="expected runs out of .*'released'.*'own'.*, received 'x'"
     ):
         Detector.load(runs="x")
 
