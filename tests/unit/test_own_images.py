@@ -51,7 +51,7 @@ def test_example_holds_no_image_that_the_released_models_learned_from(example):
         return np.asarray(image.convert("L").resize((8, 8), Image.Resampling.BOX), float).ravel()
 
     known = np.stack([thumbnail(Image.open(sample.folder / name)) for name in learned])
-    names = pd.read_csv(example / "index.csv")["path"]
+    names = data.load_dataset(example).table["path"]
     nearest = [
         np.abs(known - thumbnail(Image.open(example / name))).mean(axis=1).min() for name in names
     ]
