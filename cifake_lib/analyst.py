@@ -18,6 +18,7 @@ from PIL import Image
 from cifake_lib import decisions, frequencies
 from cifake_lib.exports import Examined, Provenance
 from cifake_lib.images import fit_image
+from cifake_lib.names import in_percent
 from cifake_lib.runs import Run, RunDamaged
 from cifake_lib.scope import Scope
 
@@ -203,8 +204,8 @@ class Analyst:
         if self._accuracy_outside is not None:
             reason += (
                 " On test images that were changed until they were outside, they were right "
-                f"{self._accuracy_outside:.0%} of the time; on images of other kinds nobody has "
-                "measured them, and on photographs of ordinary size models of this kind are near "
-                "chance."
+                f"{in_percent(self._accuracy_outside, 0)} of the time; on images of other kinds "
+                "nobody has measured them, and on photographs of ordinary size models of this kind "
+                "are near chance."
             )
         return replace(record, verdict="UNCERTAIN", reason=reason)

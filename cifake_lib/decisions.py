@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cifake_lib.intervals import share_interval
+from cifake_lib.names import in_percent
 from cifake_lib.runs import Run
 from cifake_lib.selective import flagged_are_fake
 
@@ -51,9 +52,9 @@ class OperatingPoint:
         low, high = self.false_positive_interval
         return (
             f"From a score of {self.threshold:.3g} on an image is called FAKE. On the test images "
-            f"this found {_percent(self.true_positive_rate)} of the FAKE and gave a false alarm on "
-            f"{_percent(self.false_positive_rate)} of the REAL (95 % interval {100 * low:.1f}–"
-            f"{_percent(high)})."
+            f"this found {in_percent(self.true_positive_rate)} of the FAKE and gave a false alarm "
+            f"on {in_percent(self.false_positive_rate)} of the REAL (95 % interval {100 * low:.1f}–"
+            f"{in_percent(high)})."
         )
 
     def probability_fake_if_flagged(self, prevalence: float) -> float:
@@ -90,9 +91,9 @@ class Abstention:
         if self.accuracy is None:
             return "No answer on the test images counts as certain."
         return (
-            f"An answer counts as certain from {_percent(self.certain_from)} confidence on: "
-            f"{_percent(self.coverage)} of the test images got one, and "
-            f"{_percent(self.accuracy)} of those were right."
+            f"An answer counts as certain from {in_percent(self.certain_from)} confidence on: "
+            f"{in_percent(self.coverage)} of the test images got one, and "
+            f"{in_percent(self.accuracy)} of those were right."
         )
 
 
@@ -185,7 +186,7 @@ def decide(
     if abstention and max(p_fake, 1 - p_fake) < certain_from:
         word = "UNCERTAIN"
         reason = (
-            f"The models are not sure enough: {_percent(certain_from)} confidence would do."
+            f"The models are not sure enough: {in_percent(certain_from)} confidence would do."
             if certain_from <= 1
             else "These models are never sure enough."
         )
@@ -200,7 +201,3 @@ def checked(p_fake: float) -> float:
     if not 0 <= p_fake <= 1:
         raise ValueError(f"expected a probability of 0–1, received {p_fake}")
     return float(p_fake)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -35,3 +35,8 @@ _DISPLAY_NAMES = {
 def display_name(key: str) -> str:
     """Return what people read for the key of a model, metric or corruption: `"ResNet-50"`."""
     return _DISPLAY_NAMES.get(key, key.replace("_", " ").capitalize())
+
+
+def in_percent(share: float, digits: int = 1) -> str:
+    """Return what people read for a share: `"97.3 %"`."""
+    return f"{share:.{digits}%}".replace("%", " %")

@@ -20,7 +20,7 @@ from scipy.stats import beta
 
 from cifake_lib.calibration import expected_calibration_error
 from cifake_lib.evaluation import curve_points
-from cifake_lib.names import display_name
+from cifake_lib.names import display_name, in_percent
 
 MODEL_COLOURS = {
     "baseline_cnn": "#E69F00",
@@ -85,7 +85,7 @@ def confusion(confusion: Sequence[Sequence[int]], *, title: str, ax: Axes | None
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     text = [
-        [f"{count:,}\n{share:.1%}" for count, share in zip(*row, strict=True)]
+        [f"{count:,}\n{in_percent(share)}" for count, share in zip(*row, strict=True)]
         for row in zip(counts, shares, strict=True)
     ]
     ax = open_axes(ax, 3.4, 3.2)

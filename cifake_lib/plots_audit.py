@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cifake_lib.names import in_percent
 from cifake_lib.plots import CLASS_COLOURS, label_axes, new_figure, open_axes
 
 
@@ -102,7 +103,9 @@ def shortcut_bars(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         capsize=3,
     )
     for place, row in zip(places, table.itertuples(), strict=True):
-        ax.text(100 * row.accuracy_high + 1, place, f"{row.accuracy:.1%}", va="center", fontsize=9)
+        ax.text(
+            100 * row.accuracy_high + 1, place, in_percent(row.accuracy), va="center", fontsize=9
+        )
     ax.axvline(50, color="0.25", linewidth=1, linestyle="--")
     ax.text(50.5, places[0] + 0.42, "guessing", fontsize=8, color="0.25")
     label_axes(ax, title="What a shortcut reaches", x="Accuracy on validation images (%)")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
+from cifake_lib.names import in_percent
 from cifake_lib.plots import (
     CLASS_COLOURS,
     colours,
@@ -188,9 +189,9 @@ def hyperparameter_importance(importance: pd.Series, *, ax: Axes | None = None) 
     bars = ax.barh(
         [display_name(name) for name in ordered.index], ordered, color=CLASS_COLOURS["REAL"]
     )
-    ax.bar_label(bars, fmt="{:.0%}", padding=3, fontsize=9)
+    ax.bar_label(bars, fmt=lambda share: in_percent(share, 0), padding=3, fontsize=9)
     label_axes(ax, title="Hyperparameter importance", x="Share of the explained difference")
-    ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+    ax.xaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
     ax.margins(x=0.12)
     ax.grid(visible=False, axis="y")
     return ax

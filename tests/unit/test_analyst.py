@@ -173,7 +173,7 @@ def test_an_image_of_another_kind_gets_a_reason_and_no_stamp(evaluation, robustn
     assert analysis.outside and analysis.record.verdict == "UNCERTAIN"
     assert "outside what these models know" in analysis.record.reason
     # Blurred test images, 80 of them refused; those of no known class do not count.
-    assert "they were right 60% of the time" in analysis.record.reason
+    assert "they were right 60 % of the time" in analysis.record.reason
     assert analysis.record.meaning == ""
 
 

@@ -100,7 +100,7 @@ def test_axes_are_drawn_on_where_given_and_labelled(ax, draw, evaluated):
 def test_confusion_shows_counts_and_shares_of_the_true_class(ax):
     plots.confusion([[900, 100], [50, 1950]], title="ResNet-50", ax=ax)
     texts = [text.get_text() for text in ax.texts]
-    assert texts == ["900\n90.0%", "100\n10.0%", "50\n2.5%", "1,950\n97.5%"]
+    assert texts == ["900\n90.0 %", "100\n10.0 %", "50\n2.5 %", "1,950\n97.5 %"]
     assert (ax.get_title(), ax.get_xlabel()) == ("ResNet-50", "Predicted class")
     assert ax.get_ylabel() == "True class"
     for axis in (ax.xaxis, ax.yaxis):

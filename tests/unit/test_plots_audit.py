@@ -46,6 +46,6 @@ def test_bars_reach_to_the_accuracy_with_the_interval_around_it():
     assert plots_audit.shortcut_bars(table, ax=ax) is ax
     assert [bar.get_width() for bar in ax.patches] == [80, 60]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["Colours", "Encoder"]
-    assert {"80.0%", "60.0%", "guessing"} == {text.get_text() for text in ax.texts}
+    assert {"80.0 %", "60.0 %", "guessing"} == {text.get_text() for text in ax.texts}
     low, high = sorted(ax.collections[0].get_segments()[1][:, 0])
     assert (round(low), round(high)) == (50, 72)
