@@ -193,10 +193,9 @@ _PAGE = """
 .cifake .cf-notes p { margin:0 0 6px; }
 .cf-answer > .cf-save { display:inline-block; margin-top:8px; }
 .cifake a.cf-save { color:var(--accent); font-size:14px; font-weight:600; margin-right:12px; }
-.cifake table.cf-facts { table-layout:fixed; }
-.cifake .cf-facts th, .cifake .cf-facts td { white-space:normal; overflow-wrap:anywhere; }
-.cifake .cf-facts th { font-weight:400; width:34%; }
-.cifake .cf-facts th[scope=rowgroup] { color:var(--muted); font-size:13px; font-weight:600;
+.cifake .cf-table.cf-facts :is(th, td) { white-space:normal; overflow-wrap:anywhere; }
+.cifake .cf-table.cf-facts th { font-weight:400; width:34%; }
+.cifake .cf-table.cf-facts th[scope=rowgroup] { color:var(--muted); font-size:13px; font-weight:600;
   padding-top:14px; }
 .cifake .cf-facts pre { white-space:pre-wrap; margin:4px 0 0; max-height:16em; overflow:auto; }
 .cifake .cf-facts caption { text-align:left; color:var(--muted); }

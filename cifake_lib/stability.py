@@ -47,9 +47,9 @@ STYLE = """
   box-shadow:0 0 0 2px var(--paper); }
 .cf-fan-dot.cf-FAKE { border-radius:1px; transform:rotate(45deg) scale(.85); }
 .cf-fan-answer span { white-space:nowrap; }
-@media (max-width:560px) {
-  .cifake .cf-fan .cf-fan-scale { padding:4px 10px; width:34%; }
-  .cf-fan-line { min-width:74px; }
+@media (max-width:960px) {
+  .cifake .cf-fan .cf-fan-scale { padding:4px 16px 4px 8px; width:30%; }
+  .cf-fan-line { min-width:68px; }
   .cifake .cf-fan thead th { white-space:normal; vertical-align:bottom; }
 }
 """

@@ -194,8 +194,8 @@ def test_an_image_of_the_visit_can_be_opened_again(dashboard):
     assert list(rows["Name"].str.replace(r"<[^>]*>", "", regex=True)) == [
         "red.png",
         "&lt;b&gt;.png",
-        "no.png is not an image that can be read: please choose a JPEG, PNG, WebP, HEIC, AVIF, GIF, "
-        "BMP or TIFF file.",
+        "no.png is not an image that can be read: please choose a JPEG, PNG, WebP, HEIC, AVIF, "
+        "GIF, BMP or TIFF file.",
     ]
     assert "FAKE" in rows["Verdict"][0] and "REAL" in rows["Verdict"][1]
     table._table.selected_rows = [0]
