@@ -41,19 +41,26 @@ def fit_temperature(y_true: np.ndarray, logits: np.ndarray) -> float:
         logits: float array, shape (N,), the output of the model before the sigmoid.
 
     Returns:
-        Temperature within `TEMPERATURE_BOUNDS`. A value at the lower bound means that the model
-        makes no mistake on these images, so that they cannot tell how confident it should be.
+        Temperature within `TEMPERATURE_BOUNDS`. Images on which the model makes no mistake, often
+        few, cannot tell how confident it should be, and the best temperature would be 0: their
+        labels are then softened by how few they are (Platt 1999, "Probabilistic outputs for support
+        vector machines").
     """
-    signed = np.where(np.asarray(y_true) == 1, 1.0, -1.0) * np.asarray(logits, dtype=np.float64)
+    is_fake, logits = np.asarray(y_true) == 1, np.asarray(logits, dtype=np.float64)
+    target = is_fake.astype(np.float64)
+    if ((logits > 0) == is_fake).all():
+        fake, real = is_fake.sum(), (~is_fake).sum()
+        target = np.where(is_fake, (fake + 1) / (fake + 2), 1 / (real + 2))
+
+    def log_loss(log_temperature):
+        scaled = logits / np.exp(log_temperature)
+        return (np.logaddexp(0, scaled) - target * scaled).mean()
+
     # In log space halving and doubling are equally long steps.
-    result = minimize_scalar(
-        lambda log_temperature: np.logaddexp(0, -signed / np.exp(log_temperature)).mean(),
-        bounds=np.log(TEMPERATURE_BOUNDS),
-        method="bounded",
-    )
+    result = minimize_scalar(log_loss, bounds=np.log(TEMPERATURE_BOUNDS), method="bounded")
     temperature = float(np.exp(result.x))
     if not TEMPERATURE_BOUNDS[0] * 1.01 < temperature < TEMPERATURE_BOUNDS[1] / 1.01:
-        logger.warning("the temperature %.3g is at its bound; %d images", temperature, len(signed))
+        logger.warning("the temperature %.3g is at its bound; %d images", temperature, len(logits))
     return temperature
 
 

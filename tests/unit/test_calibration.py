@@ -55,9 +55,17 @@ def test_temperature_has_the_smallest_log_loss(calibrated):
     assert loss(best) < loss(1.0)
 
 
-def test_temperature_of_a_faultless_model_is_bounded_and_logged(caplog):
-    temperature = fit_temperature(np.array([0, 0, 1, 1]), np.array([-5.0, -4.0, 4.0, 5.0]))
-    assert temperature == pytest.approx(TEMPERATURE_BOUNDS[0], rel=0.02)
+def test_temperature_of_a_faultless_model_says_how_few_images_there_were():
+    # Platt's targets of two images a class are 1/4 and 3/4, so a logit of ±4 must become ±ln 3.
+    y_true, logits = np.array([0, 0, 1, 1]), np.array([-4.0, -4.0, 4.0, 4.0])
+    assert fit_temperature(y_true, logits) == pytest.approx(4 / np.log(3), rel=1e-4)
+    many = fit_temperature(y_true.repeat(500), logits.repeat(500))
+    assert many == pytest.approx(4 / np.log(1001), rel=1e-4)
+
+
+def test_temperature_of_a_model_that_is_always_wrong_is_bounded_and_logged(caplog):
+    temperature = fit_temperature(np.array([0, 0, 1, 1]), np.array([5.0, 4.0, -4.0, -5.0]))
+    assert temperature == pytest.approx(TEMPERATURE_BOUNDS[1], rel=0.02)
     assert "at its bound" in caplog.text
 
 
