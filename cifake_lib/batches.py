@@ -1,5 +1,6 @@
 """Decode a data set once into a memory-mapped array, and feed shuffled batches from it."""
 
+import copy
 import hashlib
 import mmap
 import os
@@ -12,55 +13,83 @@ from tqdm.auto import tqdm
 
 from cifake_lib import paths
 from cifake_lib.corruptions import RandomCorruption
+from cifake_lib.crops import check_image_size, margin
 from cifake_lib.data import Dataset
 from cifake_lib.framework import keras
 from cifake_lib.images import decode_image, fit_image
 from cifake_lib.mixing import CutMix
 
-_DECODE_TOGETHER = 512
+_DECODE_TOGETHER = 512  # images that are decoded before they are written
+_DECODE_BYTES = 64 * 2**20  # fewer of them if they are large
+BALANCED = 0.9  # A class with more than this share of the other's images is not rare.
 
 
-def load_images(dataset: Dataset, *, image_size: int = 32) -> np.memmap:
+def load_images(dataset: Dataset, *, image_size: int = 32, crop: str = "centre") -> np.memmap:
     """Return all images of a data set as one array that is decoded once and kept on disk.
 
     Args:
         dataset: An indexed data set.
-        image_size: Side in pixels; each image is cropped to its central square and resized (see
-            `images.fit_image`).
+        image_size: Side in pixels, 32–320.
+        crop: How an image becomes a square, see `crops.CROPS`. With `random` the array shows
+            the middle of what lies on disk; `ImageBatches` finds the margins around it.
 
     Returns:
         uint8 `(images, image_size, image_size, 3)`, RGB, row for row as `dataset.table`. It is
         mapped, not read: memory does not grow with the number of images.
+
+    Raises:
+        ValueError: The suite is not made for this size or crop.
     """
+    check_image_size(image_size)
+    edge = margin(image_size, crop)
+    side, crop = image_size + 2 * edge, "squash" if crop == "squash" else "centre"
     hashes = "\n".join(dataset.table["content_hash"])
-    key = hashlib.sha256(f"{image_size}\n{hashes}".encode()).hexdigest()[:32]
+    kind = side if crop == "centre" else f"{side} {crop}"
+    key = hashlib.sha256(f"{kind}\n{hashes}".encode()).hexdigest()[:32]
     stored = paths.cache_dir() / "pixels" / f"{key}.npy"
     if not stored.is_file():
         stored.parent.mkdir(parents=True, exist_ok=True)
         temporary = stored.with_name(f".{key}.{os.getpid()}.npy")
         try:
-            _decode(dataset, image_size, temporary)
+            _decode(dataset, side, crop, temporary)
             temporary.replace(stored)
         finally:
             temporary.unlink(missing_ok=True)
-    return np.load(stored, mmap_mode="r")
+    return _middle(np.load(stored, mmap_mode="r"), edge)
 
 
-def _decode(dataset: Dataset, image_size: int, target: Path) -> None:
+def _decode(dataset: Dataset, side: int, crop: str, target: Path) -> None:
     def decode(name: str) -> np.ndarray:
-        return fit_image(decode_image((dataset.folder / name).read_bytes(), name=name), image_size)
+        image = decode_image((dataset.folder / name).read_bytes(), name=name)
+        return fit_image(image, side, crop)
 
     names = dataset.table["path"]
-    shape = (len(names), image_size, image_size, 3)
+    shape = (len(names), side, side, 3)
+    together = max(1, min(_DECODE_TOGETHER, _DECODE_BYTES // (3 * side**2)))
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     progress = tqdm(desc="Decoding images", total=len(names), unit="image", delay=1)
     # Written, not mapped: a full disk is then an error and not the end of the process.
     with progress, ThreadPoolExecutor(os.cpu_count()) as pool, target.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(names), _DECODE_TOGETHER):
-            part = names[start : start + _DECODE_TOGETHER]
+        for start in range(0, len(names), together):
+            part = names[start : start + together]
             file.write(np.stack(list(pool.map(decode, part))).data)
             progress.update(len(part))
+
+
+def _middle(images: np.ndarray, edge: int) -> np.ndarray:
+    return images[:, edge:-edge, edge:-edge] if edge else images
+
+
+def _with_margins(images: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the array of which another shows the middle, and the width of its margins."""
+    whole = images.base
+    if not isinstance(whole, np.memmap) or whole.strides != images.strides:
+        return images, 0
+    edge = (whole.shape[1] - images.shape[1]) // 2
+    seen = _middle(whole, edge)
+    same = seen.shape == images.shape and seen.ctypes.data == images.ctypes.data
+    return (whole, edge) if same else (images, 0)
 
 
 def _take_rows(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -97,6 +126,8 @@ class ImageBatches(keras.utils.PyDataset):
         seed: int = 0,
         transform: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
         mix: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None,
+        class_weights: tuple[float, float] = (1.0, 1.0),
+        random_crop: bool = False,
         parts: int = 1,
     ):
         """Make batches.
@@ -111,6 +142,10 @@ class ImageBatches(keras.utils.PyDataset):
             transform: Changes a batch of images before the model sees it, for instance a
                 corruption; receives the batch and a random generator.
             mix: Then changes images and labels, as `mixing.CutMix` does.
+            class_weights: How much an image of REAL and one of FAKE count in the loss; one with a
+                mixed label counts in between.
+            random_crop: Where the images have margins (see `load_images`), move what the model
+                sees at random, before everything else.
             parts: Cut the rows into this many equal parts; epoch `n` is part `n mod parts`.
         """
         super().__init__()
@@ -121,25 +156,52 @@ class ImageBatches(keras.utils.PyDataset):
         self.images, self.labels = images, np.asarray(labels, dtype=np.float32)
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.transform, self.mix = transform, mix
+        self.class_weights, self.random_crop = class_weights, random_crop
         self._parts = np.array_split(rows, parts)
         self.start_epoch(0)
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return batch `index`: uint8 `(batch, height, width, 3)` and float32 `(batch, 1)`."""
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        """Return batch `index`: uint8 `(batch, height, width, 3)` and float32 `(batch, 1)`.
+
+        Where one class counts more than the other, weights follow, float32 `(batch,)`.
+        """
         rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         if self.shuffle:
             # In file order within the batch, which is how a disk reads fastest.
             rows = np.sort(rows)
-        images, labels = _take_rows(self.images, rows), self.labels[rows, None]
         generator = np.random.default_rng((self.seed, self.epoch, index))
+        images, labels = self._take(rows, generator), self.labels[rows, None]
         if self.transform:
             images = self.transform(images, generator)
         if self.mix:
             images, labels = self.mix(images, labels, generator)
-        return images, labels
+        real, fake = self.class_weights
+        if real == fake:
+            return images, labels
+        return images, labels, real + labels[:, 0] * np.float32(fake - real)
+
+    def _take(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        whole, edge = _with_margins(self.images)
+        images = _take_rows(whole, rows)
+        if not edge or not self.random_crop:
+            return np.ascontiguousarray(_middle(images, edge))
+        side = self.images.shape[1]
+        corners = generator.integers(0, 2 * edge, (len(images), 2), endpoint=True)
+        return np.stack(
+            [
+                image[top : top + side, left : left + side]
+                for image, (top, left) in zip(images, corners, strict=True)
+            ]
+        )
+
+    def with_batch_size(self, batch_size: int) -> "ImageBatches":
+        """Return the same images in batches of another size."""
+        other = copy.copy(self)
+        other.batch_size = batch_size
+        return other
 
     def start_epoch(self, epoch: int) -> None:
         """Set rows and order of the batches to those of an epoch, counted from 0."""
@@ -175,16 +237,40 @@ def training_batches(
         cutmix_share: Share of the training images that `mixing.CutMix` changes after that, 0–1.
 
     Returns:
-        Training batches, in a new order each epoch, and validation batches, always the same.
+        Training batches, in a new order each epoch and with the weights of `class_weights`, and
+        validation batches, always the same.
     """
     labels = dataset.table["label"].to_numpy()
     corrupt = RandomCorruption(corruption_share, unseen=tuple(filter(None, [unseen_corruption])))
     train, validation = (dataset.rows(split).to_numpy() for split in ("train", "validation"))
     options = {"batch_size": batch_size, "seed": seed}
     mix = CutMix(cutmix_share) if cutmix_share else None
-    return (
-        ImageBatches(
-            images, labels, rows=train, shuffle=True, transform=corrupt, mix=mix, **options
-        ),
-        ImageBatches(images, labels, rows=validation, **options),
+    training = ImageBatches(
+        images,
+        labels,
+        rows=train,
+        shuffle=True,
+        transform=corrupt,
+        mix=mix,
+        class_weights=class_weights(labels[train]),
+        random_crop=True,
+        **options,
     )
+    return training, ImageBatches(images, labels, rows=validation, **options)
+
+
+def class_weights(labels: np.ndarray) -> tuple[float, float]:
+    """Return how much an image of each class is to count in training, so that both weigh alike.
+
+    Args:
+        labels: Of the training images, 0 REAL or 1 FAKE.
+
+    Returns:
+        Weights of REAL and FAKE, with a mean of 1 over the images (King & Zeng 2001); both exactly
+        1 where the rarer class has at least `BALANCED` times the images of the other.
+    """
+    counts = np.bincount(np.asarray(labels, dtype=int), minlength=2)
+    if counts.min() >= BALANCED * counts.max():
+        return 1.0, 1.0
+    real, fake = len(labels) / (2 * counts)
+    return float(real), float(fake)

@@ -15,12 +15,11 @@ from PIL import Image
 from cifake_lib import engine
 from cifake_lib import runs as run_folders
 from cifake_lib.calibration import ensemble_logit, probability
+from cifake_lib.crops import images_together
 from cifake_lib.images import fit_image
 
 if TYPE_CHECKING:
     import keras
-
-BATCH_SIZE = 64  # of which a model makes four views each
 
 logger = logging.getLogger(__name__)
 
@@ -146,14 +145,14 @@ class Detector:
     @property
     def input_size(self) -> int:
         """The largest side in pixels that a model looks at."""
-        return max(map(self._side, self.runs))
+        return max(run.input_contract[0] for run in self.runs.values())
 
     def predict(self, images: Sequence[Image.Image | np.ndarray]) -> list[Verdict]:
         """Judge images of any size.
 
-        Every model sees each image through `fit_image` and applies its own temperature; the
-        ensemble is the sigmoid of the weighted mean of the calibrated logits, divided by a
-        temperature of its own, with 0.5 as its threshold.
+        Every model sees each image as in its training, through `fit_image`, and applies its own
+        temperature; the ensemble is the sigmoid of the weighted mean of the calibrated logits,
+        divided by a temperature of its own, with 0.5 as its threshold.
 
         Args:
             images: RGB images, or uint8 arrays of shape `(height, width, 3)`, 0–255.
@@ -164,7 +163,8 @@ class Detector:
         if len(images) == 0:
             return []
         fit = lru_cache(partial(_fitted, images))  # Shrinking a photograph takes its time.
-        logits = np.stack([self._logits(key, fit(self._side(key))) for key in self.models])
+        seen = {key: fit(*self.runs[key].input_contract) for key in self.models}
+        logits = np.stack([self._logits(key, pixels) for key, pixels in seen.items()])
         p_fake = probability(logits)
         weights = [self.ensemble_weights.get(key, 1.0) for key in self.models]
         together = probability(ensemble_logit(logits, weights), self.ensemble_temperature)
@@ -179,26 +179,22 @@ class Detector:
             for index in range(len(images))
         ]
 
-    def _side(self, key: str) -> int:
-        return self.runs[key].manifest["model"]["input_size"]
-
     def _logits(self, key: str, images: np.ndarray) -> np.ndarray:
         """Calibrated logits of one model, float64 of shape `(len(images),)`."""
+        count = images_together(images.shape[1])
         logits = [
-            np.asarray(self.models[key].predict_on_batch(images[start : start + BATCH_SIZE]))
-            for start in range(0, len(images), BATCH_SIZE)
+            np.asarray(self.models[key].predict_on_batch(images[start : start + count]))
+            for start in range(0, len(images), count)
         ]
         temperature = self.runs[key].manifest["temperature"]
         return np.concatenate(logits).ravel().astype(np.float64) / temperature
 
 
-def _fitted(images: Sequence[Image.Image | np.ndarray], size: int) -> np.ndarray:
-    return np.stack(
-        [
-            fit_image(image if isinstance(image, Image.Image) else Image.fromarray(image), size)
-            for image in images
-        ]
+def _fitted(images: Sequence[Image.Image | np.ndarray], size: int, crop: str) -> np.ndarray:
+    pictures = (
+        image if isinstance(image, Image.Image) else Image.fromarray(image) for image in images
     )
+    return np.stack([fit_image(picture, size, crop) for picture in pictures])
 
 
 def _load(run: run_folders.Run, *, light: bool) -> engine.Network | keras.Model:

@@ -59,9 +59,9 @@ def taught_batches(
         (folder / "new.npy").replace(folder / "answers.npy")
     answers = np.load(folder / "answers.npy")
     size = batches.batch_size
-    return ImageBatches(
-        views, answers, parts=passes, batch_size=size, shuffle=True, seed=batches.seed
-    )
+    options = {"batch_size": size, "shuffle": True, "seed": batches.seed}
+    weights = batches.class_weights
+    return ImageBatches(views, answers, parts=passes, class_weights=weights, **options)
 
 
 def _render(source: ImageBatches, passes: int, target: Path) -> None:
@@ -75,7 +75,7 @@ def _render(source: ImageBatches, passes: int, target: Path) -> None:
             for epoch in range(passes):
                 source.start_epoch(epoch)
                 for index in range(len(source)):
-                    images, _ = source[index]
+                    images = source[index][0]
                     file.write(images.data)
                     progress.update(len(images))
         temporary.replace(target)
@@ -96,5 +96,7 @@ def _answers(teacher: runs.Run, views: np.ndarray) -> np.ndarray:
 def _digest(teacher: runs.Run, dataset: Dataset, source: ImageBatches, passes: int) -> str:
     parts = [teacher.manifest["files"][runs.WEIGHTS], dataset.split_hash, source.images.shape]
     parts += [passes, source.seed, source.batch_size, source.transform, source.mix]
+    if filename := getattr(source.images, "filename", ""):  # Says how they were cropped, too.
+        parts.append(Path(filename).name)
     parts += dataset.table["content_hash"].tolist()
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]

@@ -28,6 +28,10 @@ _OUTPUTS = ("logit", "features", "heat")
 _TOGETHER = 32
 
 
+class NotConvertible(RuntimeError):
+    """The converter cannot take a network; the message says what happens instead."""
+
+
 def export(model: keras.Model, target: Path, *, half_precision: bool = True) -> None:
     """Convert a trained network; needs TensorFlow.
 
@@ -36,6 +40,9 @@ def export(model: keras.Model, target: Path, *, half_precision: bool = True) -> 
         target: The `.tflite` file.
         half_precision: Whether kernels are stored in half precision; they are computed with in
             single precision all the same.
+
+    Raises:
+        NotConvertible: The network has layers that the converter does not know.
     """
     import tensorflow as tf
 
@@ -43,22 +50,51 @@ def export(model: keras.Model, target: Path, *, half_precision: bool = True) -> 
     from cifake_lib.framework import keras, native_stderr_held
 
     network = explain.unwrapped(model)
-    last = network.get_layer("logit")
-    maps = network.get_layer(explain.last_feature_map(network)).output
-    rows, columns, channels = maps.shape[1:]
-    pooled = last.input.shape[-1] == channels
-    # Either way the logit is a sum over the cells of the map, and heat holds its terms.
-    kernel = keras.ops.reshape(last.kernel, (1, 1, -1) if pooled else (rows, columns, -1))
-    heat = keras.ops.sum(maps * kernel, axis=-1) / (rows * columns if pooled else 1)
-    outputs = dict(zip(_OUTPUTS, (network.output, last.input, heat), strict=True))
+    features = network.get_layer("logit").input
+    maps = network.get_layer(explain.last_feature_map(network))
+    heat = keras.ops.sum(maps.output * _slopes(network, maps), axis=-1)
+    outputs = dict(zip(_OUTPUTS, (network.output, features, heat), strict=True))
     # Both tell at length what they do, on every way to the screen.
     with native_stderr_held(), contextlib.redirect_stdout(io.StringIO()):
         converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(network.input, outputs))
         if half_precision:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
-        converted = converter.convert()
+        try:
+            converted = converter.convert()
+        except Exception as error:  # The converter has a kind of its own for each stage.
+            raise NotConvertible(
+                f"The light engine cannot run {network.name}; it is asked in Keras, which is "
+                f"slower to start. ({type(error).__name__})"
+            ) from error
     target.write_bytes(converted)
+
+
+def _slopes(network: keras.Model, maps: keras.Layer):
+    """Return how fast the logit rises with each value of the last feature map.
+
+    The layers after it are gone through backwards: the graph of a gradient does not convert.
+    Where they are linear the slope is the same for every image.
+    """
+    from cifake_lib.framework import keras
+
+    ops, layers = keras.ops, keras.layers
+    rows, columns, channels = maps.output.shape[1:]
+    slope = ops.ones((1, 1))
+    for layer in reversed(network.layers[network.layers.index(maps) + 1 :]):
+        if isinstance(layer, layers.Dense):
+            if layer.activation is keras.activations.relu:
+                slope = slope * ops.cast(layer.output > 0, "float32")
+            slope = ops.matmul(slope, ops.transpose(layer.kernel))
+        elif isinstance(layer, layers.BatchNormalization):
+            slope = slope * layer.gamma / ops.sqrt(layer.moving_variance + layer.epsilon)
+        elif isinstance(layer, layers.GlobalAveragePooling2D):
+            slope = ops.reshape(slope, (-1, 1, 1, channels)) / (rows * columns)
+        elif isinstance(layer, layers.Flatten):
+            slope = ops.reshape(slope, (-1, rows, columns, channels))
+        elif not isinstance(layer, layers.Dropout):
+            raise NotConvertible(f"{layer.name} after the last feature map has no known slope.")
+    return slope
 
 
 def four_views(images: np.ndarray) -> np.ndarray:
@@ -111,8 +147,12 @@ class Network:
             float32 `(images, 1)`; the mean over four views where the run averages.
         """
         if not self._averages:
-            return self._ask(images)["logit"]
-        return self._ask(four_views(images))["logit"].reshape(4, -1, 1).mean(axis=0)
+            return self.logits(images)
+        return self.logits(four_views(images)).reshape(4, -1, 1).mean(axis=0)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits of images as they are, float32 `(images, 1)`, without averaging."""
+        return self._ask(images)["logit"]
 
     def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what the network saw in images, as they are.
@@ -123,7 +163,8 @@ class Network:
         Returns:
             The features before the last layer, float32 `(images, features)`; and the heat, float32
             `(images, rows, columns)`: what each cell of the last feature map adds to the logit,
-            above 0 for FAKE. For a network that ends in global average pooling that is Grad-CAM
+            above 0 for FAKE, to first order where layers with a bend follow it (HiResCAM, Draelos
+            & Carin 2020). For a network that ends in global average pooling that is Grad-CAM
             before its clipping at 0 (Selvaraju et al. 2017).
         """
         seen = self._ask(images)

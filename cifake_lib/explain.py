@@ -22,6 +22,9 @@ _BATCH = 64
 
 def unwrapped(model: keras.Model) -> keras.Model:
     """Return the network inside a model that averages over views, or the model itself."""
+    # A network may itself have models for layers: the stem of ConvNeXt is one.
+    if any(layer.name == "logit" for layer in model.layers):
+        return model
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     return inner[0] if inner else model
 

@@ -11,6 +11,7 @@ import csv
 import logging
 import math
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from cifake_lib import engine
     from cifake_lib.analyst import Analyst
     from cifake_lib.dashboard_evidence import Subject
-    from cifake_lib.detector import Detector
+    from cifake_lib.detector import Detector, Verdict
 
 METHOD = "grad_cam"  # as in `explain.METHODS`
 STEPS = 10  # equal parts of the pixels that are blurred one after the other
@@ -110,10 +111,7 @@ def maps(detector: Detector, image: Image.Image) -> dict[str, np.ndarray]:
         (Grad-CAM, Selvaraju et al. 2017); 0 everywhere where nothing speaks for the class.
     """
     (verdict,) = detector.predict([image])
-    return {
-        key: _map(model, _pixels(detector, key, image), verdict.models[key].label)
-        for key, model in detector.models.items()
-    }
+    return _maps(detector, _seen(detector, image), verdict)
 
 
 def deletion_test(
@@ -162,11 +160,9 @@ def heat_html(subject: Subject) -> str:
         subject: The picture; its maps are made and tested here.
     """
     detector, verdict = subject.analyst.detector, subject.analysis.verdict
-    # Once for all models: shrinking a photograph takes longer than their answers.
-    image = Image.fromarray(fit_image(subject.image, detector.input_size))
-    rows, passed = [], []
-    for key, heat in maps(detector, image).items():
-        pixels, label = _pixels(detector, key, image), verdict.models[key].label
+    seen, rows, passed = _seen(detector, subject.image), [], []
+    for key, heat in _maps(detector, seen, verdict).items():
+        pixels, label = seen[key], verdict.models[key].label
         if not heat.any():
             rows.append(
                 f"<p>{escape(display_name(key))}: nothing in the picture speaks for {label} in "
@@ -192,6 +188,22 @@ logit of the network without averaging over views: three units take a probabilit
 test images: at 0 a map shows what the network has learned, at 1 only the picture.</p>"""
 
 
+def _seen(detector: Detector, image: Image.Image) -> dict[str, np.ndarray]:
+    """What each model sees of an image, uint8 `(S, S, 3)` by key."""
+    # Once for all that see the same: shrinking a photograph takes longer than their answers.
+    fit = lru_cache(partial(fit_image, image))
+    return {key: fit(*run.input_contract) for key, run in detector.runs.items()}
+
+
+def _maps(
+    detector: Detector, seen: dict[str, np.ndarray], verdict: Verdict
+) -> dict[str, np.ndarray]:
+    return {
+        key: _map(model, seen[key], verdict.models[key].label)
+        for key, model in detector.models.items()
+    }
+
+
 def _map(model: engine.Network | keras.Model, pixels: np.ndarray, label: str) -> np.ndarray:
     if not hasattr(model, "look"):
         from cifake_lib import explain  # Brings TensorFlow, which a model in Keras has brought.
@@ -205,17 +217,12 @@ def _map(model: engine.Network | keras.Model, pixels: np.ndarray, label: str) ->
 
 
 def _logits(model: engine.Network | keras.Model, images: np.ndarray) -> np.ndarray:
-    """Logits of the very network that a map explains, up to a constant; float64 `(N,)`."""
-    if hasattr(model, "look"):
-        # The cells add up to the logit less the bias of the last layer.
-        return model.look(images)[1].sum(axis=(1, 2), dtype=np.float64)
+    """Logits of the very network that a map explains, without averaging; float64 `(N,)`."""
+    if hasattr(model, "logits"):
+        return model.logits(images).ravel().astype(np.float64)
     from cifake_lib import explain
 
     return explain.unwrapped(model).predict(images, verbose=0).ravel().astype(np.float64)
-
-
-def _pixels(detector: Detector, key: str, image: Image.Image) -> np.ndarray:
-    return fit_image(image, detector.runs[key].manifest["model"]["input_size"])
 
 
 def _likeness(analyst: Analyst, key: str) -> float:

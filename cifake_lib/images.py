@@ -27,6 +27,7 @@ from PIL import (  # noqa: F401  Importing a plugin is what makes its format rea
 )
 
 from cifake_lib.colour import to_srgb
+from cifake_lib.crops import margin
 
 MAX_BYTES = 30 * 2**20
 MAX_PIXELS = 100_000_000
@@ -138,22 +139,29 @@ def decode_image(data: bytes, *, name: str = "image") -> Image.Image:
         ) from error
 
 
-def fit_image(image: Image.Image, size: int) -> np.ndarray:
-    """Crop an image to its central square and resize it to what a model looks at.
+def fit_image(image: Image.Image, size: int, crop: str = "centre") -> np.ndarray:
+    """Bring an image to the square that a model looks at.
 
     Args:
         image: An image of any size and mode.
         size: Side of the result in pixels.
+        crop: One of `crops.CROPS`.
 
     Returns:
         uint8 array of shape `(size, size, 3)`, RGB, 0–255; the very pixels of an image that
-        already has this size.
+        already has this size, unless `random` crops them.
     """
+    edge = margin(size, crop)
+    side = size + 2 * edge
     image = image.convert("RGB")
-    if image.size != (size, size):
+    if image.size != (side, side):
         # Pillow widens its bicubic filter when shrinking, so this is antialiased.
-        image = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
-    return np.array(image)
+        bicubic = Image.Resampling.BICUBIC
+        if crop == "squash":
+            image = image.resize((side, side), bicubic)
+        else:
+            image = ImageOps.fit(image, (side, side), method=bicubic)
+    return np.array(image)[edge : edge + size, edge : edge + size]
 
 
 def _open(data: bytes, name: str) -> Image.Image:

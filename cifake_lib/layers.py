@@ -1,4 +1,4 @@
-"""Batch normalisation as Keras defines it, computed faster.
+"""Layers that models share: the last one, and batch normalisation computed faster.
 
 Keras writes batch normalisation as a dozen operations in float32. On a CPU, where memory is the
 bottleneck, they cost more than the convolutions between them. TensorFlow has one fused kernel for
@@ -35,3 +35,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for moving, measured in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + measured * (1 - self.momentum))
         return outputs
+
+
+def logit(x):
+    """Add the last layer of every model: one float32 logit, `(batch, 1)`."""
+    # float32 whatever the policy: half precision would quantise the score itself.
+    return keras.layers.Dense(1, dtype="float32", name="logit")(x)

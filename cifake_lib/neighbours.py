@@ -161,9 +161,9 @@ def neighbours_html(subject: Subject) -> str:
     except RunDamaged as error:
         logger.warning("no neighbours: %s", error)
         return NONE_KEPT
-    side = bank.images.shape[1]
-    pixels = fit_image(subject.image, side)
-    found = bank.nearest(subject.analyst.detector.models[SCOPE_MODEL], pixels[None])
+    detector = subject.analyst.detector
+    pixels = fit_image(subject.image, *detector.runs[SCOPE_MODEL].input_contract)
+    found = bank.nearest(detector.models[SCOPE_MODEL], pixels[None])
     rows, alike = (values[0] for values in found)
     labels = [CLASSES[bank.labels[row]] for row in rows]
     items = "".join(

@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from cifake_lib import calibration, engine, evaluation, models, plots, runs, training
-from cifake_lib.batches import ImageBatches
-from cifake_lib.data import Dataset
+from cifake_lib import calibration, engine, evaluation, models, runs, training
+from cifake_lib.batches import ImageBatches, class_weights
+from cifake_lib.crops import images_together
+from cifake_lib.data import CLASS_NAMES, Dataset
 from cifake_lib.framework import keras
 from cifake_lib.live import LiveTable
 
-PREDICT_BATCH_SIZE = 64  # of which a model makes four views each
 HALF_PRECISION_LOSS = 0.0005  # of validation log loss that smaller weights may cost
 DECIMALS = 6  # of stored scores: finer than any threshold, half the file
 
@@ -34,7 +34,8 @@ def predict_logits(
     Returns:
         float64 `(rows,)`, in row order.
     """
-    batches = ImageBatches(images, np.zeros(len(images)), rows=rows, batch_size=PREDICT_BATCH_SIZE)
+    size = images_together(images.shape[1])
+    batches = ImageBatches(images, np.zeros(len(images)), rows=rows, batch_size=size)
     with LiveTable() as live:
         progress = _PredictProgress(live, len(batches), f"{name} · {len(batches.rows)} images")
         logits = model.predict(batches, verbose=0, callbacks=[progress])
@@ -94,39 +95,49 @@ def finish_model_run(
     history: pd.DataFrame,
     *,
     arguments: Mapping,
+    builder: str = "",
+    crop: str = "centre",
     view_average: bool = False,
     upstream: Mapping[str, str] | None = None,
+    tested: bool = False,
 ) -> runs.Run:
     """Store a trained model as a complete run of its stage.
 
     Temperature and operating points are fitted on the validation split; the test split is not
-    looked at. Kernels are stored in half precision unless that adds `HALF_PRECISION_LOSS` to the
+    looked at before, and only if asked for. Kernels are stored in half precision unless that adds
+    `HALF_PRECISION_LOSS` to the
     validation log loss.
 
     Args:
-        run: The run to finish; its stage names the model's builder.
+        run: The run to finish.
         model: Trained.
         dataset: What it was trained on.
         images: Of the whole data set, row for row.
         history: As `training.train` returned it.
         arguments: Of the builder; rebuilding the model needs no others.
+        builder: Key of `models.BUILDERS`; that of the run's stage if empty.
+        crop: How its images became squares, one of `crops.CROPS`.
         view_average: From here on the model's logit is the mean of `models.view_averaged`.
         upstream: Stage → run id of the runs this one builds on.
+        tested: Whether to score the test split as well, into `predictions.csv` and
+            `metrics.json`: where no notebook 05 follows.
 
     Returns:
         The complete run. Its folder holds the weights, the same for the light engine (see
         `engine`; left out without TensorFlow), `history.csv`, `validation_predictions.csv`
         and `validation_metrics.json`; the figures of the test split come with `releases.release`.
     """
-    weights = run.folder / runs.WEIGHTS
+    weights, builder = run.folder / runs.WEIGHTS, builder or run.stage
     rows = dataset.rows("validation").to_numpy()
     y_true = dataset.table.loc[rows, "label"].to_numpy()
 
-    def validate():
+    def stored_model():
         # What is evaluated is always the model loaded back from its file.
-        stored = runs.rebuild(run.stage, arguments, weights)
-        stored = models.view_averaged(stored) if view_average else stored
-        logits = predict_logits(stored, images, rows, name="validation")
+        stored = runs.rebuild(builder, arguments, weights)
+        return models.view_averaged(stored) if view_average else stored
+
+    def validate():
+        logits = predict_logits(stored_model(), images, rows, name="validation")
         temperature = calibration.fit_temperature(y_true, logits)
         p_fake = calibration.probability(logits, temperature)
         return logits, temperature, p_fake, evaluation.scores(y_true, p_fake)
@@ -141,22 +152,30 @@ def finish_model_run(
         halved = whole
     logits, temperature, p_fake, metrics = halved
     if keras.backend.backend() == "tensorflow":  # The converter is TensorFlow's.
-        stored = runs.rebuild(run.stage, arguments, weights)
+        stored = runs.rebuild(builder, arguments, weights)
         half = loss < HALF_PRECISION_LOSS
-        engine.export(stored, run.folder / engine.FILE, half_precision=half)
+        try:
+            engine.export(stored, run.folder / engine.FILE, half_precision=half)
+        except engine.NotConvertible as error:
+            run.notes.append(str(error))
     run.write_csv("history.csv", history)
     run.write_json("validation_metrics.json", metrics)
-    table = dataset.table.loc[rows, ["path", "label"]]
-    scored = table.assign(logit=logits.round(DECIMALS), p_fake=p_fake.round(DECIMALS))
-    run.write_csv("validation_predictions.csv", scored)
+    run.write_csv("validation_predictions.csv", _scored(dataset, rows, logits, temperature))
+    if tested:
+        test = dataset.rows("test").to_numpy()
+        unseen = predict_logits(stored_model(), images, test, name="test")
+        scored = _scored(dataset, test, unseen, temperature)
+        run.write_csv("predictions.csv", scored)
+        run.write_json("metrics.json", evaluation.scores(scored["label"], scored["p_fake"]))
     return run.finish(
         data=dataset.manifest(),
         model={
-            "builder": run.stage,
+            "builder": builder,
             "arguments": dict(arguments),
-            "display_name": _display_name(run.stage, arguments),
+            "display_name": models.model_name(builder, arguments, tuned=run.stage == "tuned_cnn"),
             "parameters": model.count_params(),
             "input_size": model.input_shape[1],
+            "crop": crop,
             "view_averaged": view_average,
             "weights": runs.WEIGHTS,
             "weights_bytes": weights.stat().st_size,
@@ -169,9 +188,17 @@ def finish_model_run(
         temperature=temperature,
         thresholds=evaluation.operating_points(y_true, p_fake),
         metrics=metrics,
-        training=training.training_summary(history),
+        training=training.training_summary(history) | {"class_weights": _class_weights(dataset)},
         upstream=dict(upstream or {}),
     )
+
+
+def _scored(
+    dataset: Dataset, rows: np.ndarray, logits: np.ndarray, temperature: float
+) -> pd.DataFrame:
+    p_fake = calibration.probability(logits, temperature)
+    table = dataset.table.loc[rows, ["path", "label"]]
+    return table.assign(logit=logits.round(DECIMALS), p_fake=p_fake.round(DECIMALS))
 
 
 def reopen(run: runs.Run, **changed) -> None:
@@ -198,9 +225,10 @@ def reopen(run: runs.Run, **changed) -> None:
     (run.folder / "manifest.json").unlink()
 
 
-def _display_name(stage: str, arguments: Mapping) -> str:
-    name = plots.display_name(stage)
-    return f"{name}, stages 1–4" if arguments.get("stages") == 4 else name
+def _class_weights(dataset: Dataset) -> dict[str, float]:
+    labels = dataset.table.loc[dataset.rows("train"), "label"].to_numpy()
+    weights = (round(weight, DECIMALS) for weight in class_weights(labels))
+    return dict(zip(CLASS_NAMES, weights, strict=True))
 
 
 def images_per_second(

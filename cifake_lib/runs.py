@@ -80,6 +80,12 @@ class Run:
         known = self.manifest.get("parameters", {})
         return known["unseen_corruption"] if known.get("corruption_share") else ""
 
+    @property
+    def input_contract(self) -> tuple[int, str]:
+        """Side in pixels and crop of what the model looks at, as `images.fit_image` takes them."""
+        facts = self.manifest["model"]
+        return facts["input_size"], facts.get("crop", "centre")
+
     def measured(self, *models: Run, among_others: bool = False) -> bool:
         """Return whether this run measured just these models; of others it says nothing.
 

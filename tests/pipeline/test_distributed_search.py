@@ -21,7 +21,7 @@ def processes(tmp_path, small_images):
     """`processes(*arguments)` starts `python -m cifake_lib.tuning`; ended with the test."""
     started = []
     common = ["--data-dir", str(small_images), "--directory", str(tmp_path / "shared")]
-    common += ["--tuner", "hyperband", "--epochs", "3", "--image-size", "8"]
+    common += ["--tuner", "hyperband", "--epochs", "3", "--image-size", "32"]
 
     def start(*arguments):
         log = (tmp_path / f"{len(started)}.log").open("w+")

@@ -21,9 +21,9 @@ from cifake_lib import batches, data, models, results, runs, training
 
 folder, kill = sys.argv[1], int(sys.argv[2])
 dataset = data.load_dataset(folder)
-images = batches.load_images(dataset, image_size=8)
+images = batches.load_images(dataset, image_size=32)
 labels = dataset.table["label"].to_numpy()
-arguments = {"image_size": 8, "blocks": 1, "width": 8}
+arguments = {"image_size": 32, "blocks": 1, "width": 8}
 phases = [
     training.Phase("head", epochs=2, learning_rate=5e-3, frozen=("conv2d",)),
     training.Phase("all", epochs=2, learning_rate=2e-3, weight_decay=.1, optimizer="sgd"),
@@ -110,7 +110,7 @@ def test_a_run_killed_twice_ends_as_if_it_never_was(tmp_path, small_images, monk
 
 def test_a_search_killed_in_mid_trial_tries_that_trial_again(tmp_path, small_images):
     command = ["--data-dir", str(small_images), "--directory", str(tmp_path / "searches")]
-    command += ["--tuner", "random", "--trials", "3", "--epochs", "1", "--image-size", "8"]
+    command += ["--tuner", "random", "--trials", "3", "--epochs", "1", "--image-size", "32"]
     killing = (
         "import os, sys, keras\n"
         "from cifake_lib import hypermodel, tuning\n"

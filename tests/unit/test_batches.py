@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cifake_lib import batches, data
-from cifake_lib.batches import ImageBatches, load_images
+from cifake_lib.batches import ImageBatches, class_weights, load_images
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def numbered(count=100, **options):
 # The cache of decoded images
 
 
-@pytest.mark.parametrize("size", [32, 16])
+@pytest.mark.parametrize("size", [32, 48])
 def test_pixels_are_those_of_the_files(dataset, size):
     images = load_images(dataset, image_size=size)
     assert images.shape == (42, size, size, 3)
@@ -79,7 +79,7 @@ def test_cache_is_keyed_by_content_and_size(dataset, cache, tmp_path):
     load_images(dataset)
     load_images(dataset)
     assert len(list((cache / "pixels").iterdir())) == 1
-    load_images(dataset, image_size=16)
+    load_images(dataset, image_size=48)
     assert len(list((cache / "pixels").iterdir())) == 2
     changed = dataset.folder / dataset.table["path"][3]
     Image.new("RGB", (32, 32), "red").save(changed)
@@ -234,3 +234,21 @@ def test_transform_sees_each_batch_with_a_repeatable_generator():
     assert not np.array_equal(feeds[0][0][0], first[0])
     plain[0]
     assert plain.images.max() == 99  # The array itself is never written to.
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "expected"),
+    [
+        (50, 50, (1, 1)),
+        (90, 100, (1, 1)),
+        (89, 100, (189 / 178, 189 / 200)),
+        (300, 100, (400 / 600, 2)),
+    ],
+)
+def test_class_weights_make_both_classes_count_the_same_if_one_is_rarer(real, fake, expected):
+    labels = np.array([0] * real + [1] * fake)
+    weights = class_weights(labels)
+    assert weights == pytest.approx(expected)
+    if expected != (1, 1):
+        assert weights[0] * real == pytest.approx(weights[1] * fake)
+        assert np.array(weights)[labels].mean() == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""The three networks: their contract, their size, their augmentation and their initial weights."""
+"""The networks: their contract, their size, their augmentation and their initial weights."""
 
 import itertools
 
@@ -14,6 +14,9 @@ SMALL = {
     "baseline_cnn": {},
     "tuned_cnn": {"width": 16, "blocks": 2},
     "resnet50": {"stages": 4, "input_size": 32, "stem": "3x3"},
+    "two_conv_cnn": {},
+    "three_conv_cnn": {},
+    "backbone": {"backbone": "mobilenetv2"},
 }
 
 
@@ -47,7 +50,7 @@ def mixed_precision():
 @pytest.mark.parametrize("name", list(models.BUILDERS))
 def test_one_float32_logit_per_image(name):
     model = build_model(name, **SMALL[name])
-    assert model.name == name
+    assert model.name == SMALL[name].get("backbone", name)
     assert model.input_shape == (None, 32, 32, 3)
     logits = run(model, pictures())
     assert logits.shape == (4, 1)
@@ -63,7 +66,7 @@ def test_bytes_and_floats_are_the_same_input(name):
     np.testing.assert_array_equal(run(model, images), run(model, images.astype("float32")))
 
 
-@pytest.mark.parametrize("name", ["baseline_cnn", "tuned_cnn"])
+@pytest.mark.parametrize("name", ["baseline_cnn", "tuned_cnn", "two_conv_cnn", "three_conv_cnn"])
 def test_other_image_sizes(name):
     assert build_model(name, image_size=48, **SMALL[name]).input_shape == (None, 48, 48, 3)
 
@@ -119,6 +122,18 @@ def test_every_extreme_of_the_tuned_space_stays_under_a_million():
         sizes.append(model.count_params())
         assert sizes[-1] < 1_000_000, point.values
     assert len(set(sizes)) == len(sizes)  # Every dimension has an effect.
+
+
+def test_the_networks_of_the_recipes_are_those_that_are_described():
+    kinds = (keras.layers.Conv2D, keras.layers.Dense)
+    two, three = (
+        [layer for layer in build_model(name).layers if isinstance(layer, kinds)]
+        for name in ("two_conv_cnn", "three_conv_cnn")
+    )
+    assert [getattr(x, "filters", 0) or x.units for x in two] == [32, 32, 64, 1]
+    assert [getattr(x, "filters", 0) or x.units for x in three] == [16, 32, 16, 32, 1]
+    assert {x.kernel_size for x in three if hasattr(x, "filters")} == {(4, 4)}
+    assert build_model("two_conv_cnn", filters=8, dense_units=16).count_params() < 20_000
 
 
 def test_the_values_of_a_search_rebuild_the_same_network():
@@ -182,6 +197,15 @@ def test_shifts_move_whole_pixels_by_at_most_four():
         np.testing.assert_array_equal(out[5:27, 5:27], expected)
     assert len(shifts) > 15
     assert max(abs(value) for shift in shifts for value in shift) <= 4
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_shifts_are_of_the_same_share_at_any_size(size):
+    image = np.zeros((1, size, size, 3), "float32")
+    image[:, size // 2, size // 2] = 255  # One white pixel; where it went says the shift.
+    moved = [np.argwhere(out[..., 0])[0] for out in augmented(["shift"], np.repeat(image, 64, 0))]
+    furthest = np.abs(np.array(moved) - size // 2).max()
+    assert size / 16 < furthest <= size / 8
 
 
 # ResNet-50 and its initial weights

@@ -48,7 +48,8 @@ def kept(bank, tmp_path):
 
 
 def subject(image, run, model="one"):
-    own = runs.Run("resnet50", None, {"run_id": model})
+    facts = {"run_id": model, "model": {"input_size": 32}}
+    own = runs.Run("resnet50", None, facts)
     detector = SimpleNamespace(models={"resnet50": Eye()}, runs={"resnet50": own})
     analyst = Analyst(detector, robustness=run)
     return SimpleNamespace(image=Image.fromarray(image), analyst=analyst)

@@ -50,7 +50,7 @@ def finished(monkeypatch, tmp_path, model, images, dataset):
 
 
 def test_logits_are_in_row_order_whatever_the_batches(model, images, monkeypatch):
-    monkeypatch.setattr(results, "PREDICT_BATCH_SIZE", 7)
+    monkeypatch.setattr(results, "images_together", lambda side: 7)
     rows = np.array([5, 3, 38, 0, 17, 2, 9, 11, 30])
     expected = model(images[rows]).numpy().ravel()
     np.testing.assert_allclose(results.predict_logits(model, images, rows), expected, atol=1e-5)

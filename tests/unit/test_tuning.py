@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cifake_lib import data, hypermodel, models, training, trials, tuning
+from cifake_lib import cnns, data, hypermodel, models, training, trials, tuning
 from cifake_lib.framework import keras
 
 
@@ -60,7 +60,7 @@ def small(monkeypatch):
 
     def real_space(hp, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(models, "build_tuned_cnn", lambda **shape: shape)
+            patch.setattr(cnns, "build_tuned_cnn", lambda **shape: shape)
             return tunable(hp, **options)
 
     tunable = models.build_tunable_cnn
@@ -88,7 +88,7 @@ def fits(small, monkeypatch):
 
 
 def settings(tuner="random", **changes):
-    options = {"trials": 3, "epochs": 1, "batch_size": 32, "image_size": 8} | changes
+    options = {"trials": 3, "epochs": 1, "batch_size": 32, "image_size": 32} | changes
     return tuning.Settings(tuner, **options)
 
 
@@ -103,7 +103,7 @@ def test_the_best_trial_can_be_built_and_trained(example):
     best = example.trials.iloc[0]
     assert set(example.best.shape) == set(hypermodel.SHAPE)
     assert {name: best[name] for name in hypermodel.SHAPE} == example.best.shape
-    models.build_model("tuned_cnn", image_size=8, **example.best.shape)
+    models.build_model("tuned_cnn", image_size=32, **example.best.shape)
     assert example.best.phase.optimizer == best["optimizer"]
     training.compile_model(
         models.build_baseline_cnn(image_size=8, filters=(4,)), example.best.phase, steps=3
@@ -360,7 +360,7 @@ def test_the_best_trials_are_tried_again_for_longer(example, dataset, monkeypatc
     assert (promoted["epochs"] == 2).all()
     for row in promoted.itertuples():
         shape = example.candidates[row.trial].shape
-        model = models.build_model("tuned_cnn", image_size=8, augmentation=(), **shape)
+        model = models.build_model("tuned_cnn", image_size=32, augmentation=(), **shape)
         assert row.parameters == model.count_params()
     # What is finished is found again; one trial less is the best of the search alone.
     monkeypatch.setattr(training, "train", None)
@@ -463,5 +463,5 @@ def test_the_command_ends_with_the_failure_in_words(broken, dataset, tmp_path, m
     shutil.copytree(dataset.folder, tmp_path / "images")
     command = ["--data-dir", str(tmp_path / "images"), "--directory", str(tmp_path / "searches")]
     with pytest.raises(SystemExit) as ended:
-        tuning.main([*command, "--tuner", "random", "--trials", "1", "--image-size", "8"])
+        tuning.main([*command, "--tuner", "random", "--trials", "1", "--image-size", "32"])
     assert "MemoryError" in str(ended.value.code)
