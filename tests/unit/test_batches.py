@@ -9,6 +9,8 @@ from PIL import Image
 
 from cifake_lib import batches, data
 from cifake_lib.batches import ImageBatches, class_weights, load_images
+from cifake_lib.images import fit_image
+from cifake_lib.mixing import CutMix
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +144,60 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     assert int(result.stdout) < 50 * 2**20
 
 
+@pytest.mark.parametrize("size", [8, 31, 321])
+def test_sides_that_the_suite_is_not_made_for_are_refused(dataset, cache, size):
+    with pytest.raises(ValueError, match=f"from 32 to 320 pixels, received {size}"):
+        load_images(dataset, image_size=size)
+    assert not cache.joinpath("pixels").exists()
+
+
+@pytest.mark.parametrize("crop", ["centre", "squash", "random"])
+def test_cached_pixels_are_those_that_the_detector_makes(dataset, crop):
+    images = load_images(dataset, image_size=40, crop=crop)
+    assert images.shape == (42, 40, 40, 3)
+    for row, name in enumerate(dataset.table["path"]):
+        expected = fit_image(Image.open(dataset.folder / name), 40, crop)
+        np.testing.assert_array_equal(images[row], expected)
+    with pytest.raises(ValueError, match="crop out of"):
+        load_images(dataset, image_size=40, crop="middle")
+
+
+def test_large_images_are_decoded_a_few_at_a_time(dataset, monkeypatch):
+    written, stack = [], np.stack
+    monkeypatch.setattr(batches, "_DECODE_BYTES", 5 * 3 * 64**2)
+    monkeypatch.setattr(batches.np, "stack", lambda part: written.append(len(part)) or stack(part))
+    load_images(dataset, image_size=64)
+    assert set(written) == {5, 2}
+
+
+def test_random_crops_follow_from_seed_and_epoch_and_validation_sees_the_middle(dataset):
+    images = load_images(dataset, image_size=56, crop="random")
+    whole = np.load(images.filename, mmap_mode="r")
+    assert whole.shape == (42, 64, 64, 3)
+    options = {"batch_size": 42, "seed": 5}
+    train, validation = batches.training_batches(dataset, images, **options)
+    rows = np.flatnonzero(dataset.rows("train"))
+    seen = []
+    for _ in range(2):
+        first, again = train[0][0], train[0][0]
+        np.testing.assert_array_equal(first, again)
+        places = set()
+        for row, crop in zip(rows, first, strict=True):
+            windows = np.lib.stride_tricks.sliding_window_view(whole[row], (56, 56, 3))[
+                ..., 0, :, :, :
+            ]
+            (found,) = np.argwhere((windows == crop).all(axis=(2, 3, 4)))
+            places.add(tuple(found.tolist()))
+        assert len(places) > 10  # Of 81, for some three dozen images.
+        seen.append(first)
+        train.on_epoch_end()
+    assert not np.array_equal(*seen)
+    other = batches.training_batches(dataset, images, batch_size=42, seed=6)[0]
+    assert not np.array_equal(other[0][0], seen[0])
+    held_out = np.flatnonzero(dataset.rows("validation"))
+    np.testing.assert_array_equal(validation[0][0], whole[held_out, 4:-4, 4:-4])
+
+
 # Batches
 
 
@@ -252,3 +308,37 @@ def test_class_weights_make_both_classes_count_the_same_if_one_is_rarer(real, fa
     if expected != (1, 1):
         assert weights[0] * real == pytest.approx(weights[1] * fake)
         assert np.array(weights)[labels].mean() == pytest.approx(1)
+
+
+def test_rare_classes_weigh_more_in_training_alone(tmp_path):
+    for number in range(40):
+        path = tmp_path / "rare" / ("FAKE" if number % 5 == 0 else "REAL") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    dataset = data.load_dataset(tmp_path / "rare")
+    images = load_images(dataset)
+    train, validation = batches.training_batches(dataset, images, batch_size=64, seed=0)
+    _, labels, weights = train[0]
+    assert weights.dtype == np.float32 and weights.shape == (len(labels),)
+    assert weights[labels[:, 0] == 1].sum() == pytest.approx(weights[labels[:, 0] == 0].sum())
+    assert len(validation[0]) == 2
+    # A label of .25 weighs a quarter of the way from REAL to FAKE.
+    train.mix = lambda images, labels, rng: (images, np.full_like(labels, 0.25))
+    real, fake = train.class_weights
+    assert train[0][2] == pytest.approx(np.full(len(labels), 0.75 * real + 0.25 * fake))
+
+
+def test_classes_alike_are_fed_as_they_always_were(dataset):
+    train, _ = batches.training_batches(
+        dataset, load_images(dataset), batch_size=8, seed=0, cutmix_share=0.5
+    )
+    assert train.class_weights == (1, 1) and isinstance(train.mix, CutMix)
+    assert len(train[0]) == 2
+
+
+def test_batches_of_another_size_hold_the_same_images():
+    feed = numbered(batch_size=10, shuffle=True, seed=2)
+    other = feed.with_batch_size(25)
+    assert (len(feed), len(other)) == (10, 4)
+    # Within a batch they are in file order.
+    assert sorted(epoch(feed)[:50]) == sorted(epoch(other)[:50]) != list(range(50))

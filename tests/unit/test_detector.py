@@ -26,8 +26,9 @@ class Brightness:
         )
 
 
-def run(key, *, temperature=1.0, input_size=32):
-    facts = {"temperature": temperature, "model": {"input_size": input_size}, "files": {}}
+def run(key, *, temperature=1.0, input_size=32, **model):
+    model["input_size"] = input_size
+    facts = {"temperature": temperature, "model": model, "files": {}}
     return runs.Run(key, None, facts)
 
 
@@ -83,6 +84,24 @@ def test_every_model_sees_its_own_size_through_the_common_door():
     np.testing.assert_array_equal(small.batches[0][0], fit_image(Image.fromarray(noise), 32))
     np.testing.assert_array_equal(large.batches[0][0], fit_image(Image.fromarray(noise), 64))
     assert judge.input_size == 64
+
+
+@pytest.mark.parametrize("crop", ["squash", "random"])
+def test_a_picture_is_prepared_as_the_model_was_trained(crop):
+    cropping, plainly = Brightness(), Brightness()
+    judge = detector({"baseline_cnn": plainly, "resnet50": cropping}, resnet50={"crop": crop})
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    judge.predict([Image.fromarray(noise)])
+    expected = fit_image(Image.fromarray(noise), 32, crop)
+    np.testing.assert_array_equal(cropping.batches[0][0], expected)
+    np.testing.assert_array_equal(plainly.batches[0][0], fit_image(Image.fromarray(noise), 32))
+    assert not np.array_equal(cropping.batches[0][0], plainly.batches[0][0])
+
+
+def test_large_images_are_judged_a_few_at_a_time():
+    model = Brightness()
+    detector({"baseline_cnn": model}, baseline_cnn={"input_size": 224}).predict([plain(20)] * 30)
+    assert [len(batch) for batch in model.batches] == [11, 11, 8]
 
 
 def test_no_images_no_verdicts():

@@ -568,3 +568,34 @@ def test_fit_image_averages_when_shrinking():
 def test_fit_image_takes_extreme_shapes(size):
     fitted = fit_image(Image.new("RGB", size, RED), 32)
     assert fitted.shape == (32, 32, 3) and (fitted == RED).all()
+
+
+def thirds(width=90, height=30):
+    """A picture of a red, a green and a blue square side by side."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    for place in range(3):
+        pixels[:, place * width // 3 : (place + 1) * width // 3, place] = 255
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_crops_keep_the_middle_or_squash_the_whole(upright):
+    image = thirds().transpose(Image.Transpose.ROTATE_90) if upright else thirds()
+    middle, whole, part = (fit_image(image, 36, crop) for crop in ("centre", "squash", "random"))
+    assert {array.shape for array in (middle, whole, part)} == {(36, 36, 3)}
+    # Away from the borders between the squares, which resizing mixes.
+    inside = middle[3:-3, 3:-3]
+    assert (inside[..., 1] > 250).all() and (inside[..., [0, 2]] < 5).all()
+    assert whole.mean(axis=(0, 1)) == pytest.approx([85, 85, 85], abs=3)
+    assert (part[..., 1] == 255).all()
+
+
+def test_the_random_crop_is_served_from_the_middle_of_eight_sevenths():
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    np.testing.assert_array_equal(fit_image(image, 224, "random"), noise[16:-16, 16:-16])
+
+
+def test_an_unknown_crop_is_refused():
+    with pytest.raises(ValueError, match="'centre', 'squash', 'random'.*received 'center'"):
+        fit_image(thirds(), 32, "center")
