@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from cifake_lib import data, evaluation
+from cifake_lib import data, evaluation, paths
 from cifake_lib.detector import Detector
 from cifake_lib.images import decode_image
 
@@ -16,6 +16,11 @@ SCORE = "_p_fake"  # ends the name of a column of scores, after the model's key
 _FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _TOGETHER = 32  # images decoded and asked about in one call
 _VEHICLES = ("airplane", "automobile", "ship", "truck")
+
+
+def collection(data_dir: str) -> str | Path:
+    """Return `data_dir`, or for "sample" the example, which is written if it is not there."""
+    return write_example(paths.cache_dir() / "own_images") if data_dir == "sample" else data_dir
 
 
 def write_example(folder: Path, *, count: int = 300, seed: int = 0) -> Path:

@@ -53,8 +53,8 @@ def parameters(file):
     return values
 
 
-def test_there_are_six_numbered_notebooks_and_a_dashboard():
-    assert [file.name[:2] for file in NUMBERED] == ["01", "02", "03", "04", "05", "06"]
+def test_there_are_seven_numbered_notebooks_and_a_dashboard():
+    assert [file.name[:2] for file in NUMBERED] == [f"0{number}" for number in range(1, 8)]
     assert NOTEBOOKS / "dashboard.ipynb" in FILES
 
 

@@ -1,0 +1,104 @@
+"""A pretrained network made to fit a small collection: frozen first, then gently as a whole."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cifake_lib import batches, models, training
+from cifake_lib.data import Dataset
+from cifake_lib.framework import keras
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a pretrained network is trained on; the same for the final model and for each fold.
+
+    Attributes:
+        builder: Key of the registry of models.
+        arguments: Of the builder.
+        initial_weights: See `models.load_initial_weights`.
+        head_epochs: Passes with every pretrained layer frozen.
+        head_learning_rate: Peak of the first phase.
+        epochs: Passes with every layer training; 0 leaves the pretrained layers as they are.
+        learning_rate: Peak of the second phase.
+        weight_decay: Of AdamW.
+        label_smoothing: 0–1.
+        patience: Stop a phase after so many epochs without a lower validation log loss.
+        batch_size: Images in a step.
+        corruption_share: Share of the training images that are corrupted at random, 0–1.
+        seed: Of order, augmentation, corruption and dropout.
+    """
+
+    builder: str
+    arguments: Mapping
+    initial_weights: str
+    head_epochs: int = 3
+    head_learning_rate: float = 2e-3
+    epochs: int = 3
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.02
+    patience: int = 3
+    batch_size: int = 32
+    corruption_share: float = 0.3
+    seed: int = 0
+
+    def build(self) -> tuple[keras.Model, list[str]]:
+        """Build the network with its initial weights.
+
+        Returns:
+            An uncompiled model, and the names of its pretrained layers.
+
+        Raises:
+            models.InitialWeightsError: The weights cannot be had or do not fit.
+        """
+        training.prepare(self.seed)
+        model = models.build_model(self.builder, **self.arguments)
+        return model, models.load_initial_weights(model, self.initial_weights)
+
+    @cached_property
+    def _common(self) -> dict:
+        names = ("weight_decay", "label_smoothing", "patience")
+        return {name: getattr(self, name) for name in names}
+
+    def train(
+        self, dataset: Dataset, images: np.ndarray, *, checkpoints: Path
+    ) -> tuple[keras.Model, pd.DataFrame]:
+        """Train on the training split; the validation split chooses the epoch.
+
+        Args:
+            dataset: An indexed data set; its test split is not looked at.
+            images: Of the whole data set, row for row.
+            checkpoints: Folder to continue from.
+
+        Returns:
+            The trained model, and its history as `training.train` returns it.
+        """
+        model, pretrained = self.build()
+        feeds = batches.training_batches(
+            dataset,
+            images,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            corruption_share=self.corruption_share,
+        )
+        head = training.Phase(
+            "head", self.head_epochs, self.head_learning_rate, frozen=pretrained, **self._common
+        )
+        # A few hundred images cannot tell batch normalisation better than a million could.
+        statistics = [
+            layer.name
+            for layer in map(model.get_layer, pretrained)
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        whole = training.Phase(
+            "fine_tune", self.epochs, self.learning_rate, frozen=statistics, **self._common
+        )
+        # Without pretrained layers there is nothing to spare.
+        phases = [head, whole] if pretrained else [whole]
+        history = training.train(model, phases, *feeds, checkpoints=checkpoints, seed=self.seed)
+        return model, history
