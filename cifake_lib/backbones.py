@@ -40,7 +40,7 @@ def build_backbone(
     backbone: str = "efficientnetb0",
     image_size: int = 32,
     augmentation: Sequence[str] = DEFAULT_AUGMENTATION,
-    input_size: int = 32,
+    input_size: int = 64,
     head: str = "global_average",
     dropout: float = 0.2,
 ) -> keras.Model:

@@ -91,31 +91,6 @@ def build_tuned_cnn(
     return keras.Model(inputs, logit(x), name="tuned_cnn")
 
 
-def build_tunable_cnn(
-    hp, *, image_size: int = 32, augmentation: Sequence[str] = DEFAULT_AUGMENTATION
-) -> keras.Model:
-    """Build `tuned_cnn` with its shape drawn from a keras-tuner search space.
-
-    Args:
-        hp: `keras_tuner.HyperParameters`. Every shape in the space stays under 1 M parameters at
-            32 px.
-        image_size: Side of the square input in pixels.
-        augmentation: Keys of `AUGMENTATIONS`, active in training only.
-
-    Returns:
-        An uncompiled model; `hp.values` holds the arguments of `build_tuned_cnn` that were chosen.
-    """
-    return build_tuned_cnn(
-        image_size=image_size,
-        augmentation=augmentation,
-        blocks=hp.Int("blocks", 2, 4, default=3),
-        convolutions_per_block=hp.Int("convolutions_per_block", 1, 3, default=2),
-        width=hp.Choice("width", [16, 24, 32], default=32),
-        pooling=hp.Choice("pooling", ["global_average", "flatten"]),
-        dropout=hp.Choice("dropout", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], default=0.2),
-    )
-
-
 def build_two_conv_cnn(
     *,
     image_size: int = 32,

@@ -21,7 +21,6 @@ from cifake_lib.backbones import (
 from cifake_lib.cnns import (
     build_baseline_cnn,
     build_three_conv_cnn,
-    build_tunable_cnn,
     build_tuned_cnn,
     build_two_conv_cnn,
 )
@@ -40,7 +39,6 @@ __all__ = [
     "build_model",
     "build_resnet50",
     "build_three_conv_cnn",
-    "build_tunable_cnn",
     "build_tuned_cnn",
     "build_two_conv_cnn",
     "choose",

@@ -1,4 +1,4 @@
-"""Search the hyperparameters of the tuned CNN with keras-tuner: resumable, loud about failures.
+"""Search the hyperparameters of a network with keras-tuner: resumable, loud about failures.
 
 One machine searches from notebook 03. Several machines share one search through a common folder:
 
@@ -21,34 +21,22 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras_tuner
 import pandas as pd
 
-from cifake_lib import batches, data, models, paths, training
-from cifake_lib.hypermodel import SHAPE, HyperModel, Settings, phase_space
+from cifake_lib import batches, data, paths, spaces, training
+from cifake_lib.hypermodel import HyperModel, Settings
 from cifake_lib.live import LiveTable
 from cifake_lib.runs import write_json
+from cifake_lib.spaces import Candidate
 from cifake_lib.trials import OBJECTIVE, TrialsFailed, failure, trials_table
 
 logger = logging.getLogger(__name__)
 
 TUNERS = ("hyperband", "bayesian", "random")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What a trial tried.
-
-    Attributes:
-        shape: Arguments of `models.build_tuned_cnn`.
-        phase: Its training.
-    """
-
-    shape: dict
-    phase: training.Phase
 
 
 @dataclass(frozen=True)
@@ -130,9 +118,9 @@ def search(
             damaged.
     """
     training.prepare(settings.seed)
-    images = batches.load_images(dataset, image_size=settings.image_size)
-    train_batches, validation = _batches(dataset, images, settings)
-    hypermodel = HyperModel(settings, len(train_batches))
+    images = _images(dataset, settings)
+    train_batches, validation = _batches(dataset, images, settings, settings.batch_size)
+    hypermodel = HyperModel(settings, len(train_batches.rows))
     directory = directory or paths.runs_dir() / "searches"
     tuner = _make_tuner(hypermodel, dataset, settings, directory)
     with LiveTable() as live:
@@ -163,10 +151,10 @@ def _make_tuner(hypermodel, dataset, settings: Settings, directory: Path):
     space = keras_tuner.HyperParameters()
     hypermodel.build(space)
     for space.values["optimizer"] in training.OPTIMIZERS:  # Each has its own hyperparameters.
-        phase_space(space, epochs=settings.epochs)
-    identity = json.dumps([space.get_config()["space"], asdict(settings), dataset.split_hash])
+        hypermodel.draw(space)
+    identity = json.dumps([space.get_config()["space"], settings.identity(), dataset.split_hash])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    name = f"tuned_cnn-{settings.tuner}-{digest}"
+    name = f"{settings.search_space}-{settings.tuner}-{digest}"
     if "KERASTUNER_ORACLE_IP" in os.environ:
         # Giving up in the midst of a worker's request would leave the chief waiting for ever.
         options["max_consecutive_failed_trials"] = 10**6
@@ -215,8 +203,8 @@ def _result(tuner, settings: Settings, max_failed_trials: int) -> SearchResult:
     candidates = {}
     for trial in trials.loc[completed, "trial"]:
         tried = tuner.oracle.trials[trial].hyperparameters
-        shape = {name: tried.values[name] for name in SHAPE}
-        candidates[trial] = Candidate(shape, phase_space(tried, epochs=settings.epochs))
+        options = {"epochs": settings.epochs, "batch_size": settings.batch_size}
+        candidates[trial] = spaces.draw(tried, settings.search_space, **options)
     hyperparameters = [parameter.name for parameter in tuner.oracle.get_space().space]
     return SearchResult(
         trials=trials.drop(columns="message"),
@@ -246,7 +234,7 @@ def promote(
         One row per promoted trial, best first: `trial`, `val_log_loss` (lowest of its epochs),
         `val_accuracy` (of the same epoch), `epochs` and `parameters`.
     """
-    images = batches.load_images(dataset, image_size=settings.image_size)
+    images = _images(dataset, settings)
     identity = json.dumps([dataset.split_hash, epochs])
     folder = found.folder / f"promoted-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     rows = []
@@ -255,12 +243,11 @@ def promote(
         if not stored.is_file():
             (folder / trial).mkdir(parents=True, exist_ok=True)
             training.prepare(settings.seed)
-            options = {"image_size": settings.image_size, "augmentation": settings.augmentation}
-            model = models.build_model("tuned_cnn", **options, **candidate.shape)
+            model = settings.build_model(candidate)
             history = training.train(
                 model,
                 [replace(candidate.phase, epochs=epochs, patience=epochs)],
-                *_batches(dataset, images, settings),
+                *_batches(dataset, images, settings, candidate.batch_size),
                 checkpoints=folder / trial,
                 seed=settings.seed,
             )
@@ -273,11 +260,15 @@ def promote(
     return pd.DataFrame(rows).sort_values(OBJECTIVE, ignore_index=True)
 
 
-def _batches(dataset: data.Dataset, images, settings: Settings):
+def _images(dataset: data.Dataset, settings: Settings):
+    return batches.load_images(dataset, image_size=settings.image_size, crop=settings.crop)
+
+
+def _batches(dataset: data.Dataset, images, settings: Settings, batch_size: int):
     return batches.training_batches(
         dataset,
         images,
-        batch_size=settings.batch_size,
+        batch_size=batch_size,
         seed=settings.seed,
         corruption_share=settings.corruption_share,
         unseen_corruption=settings.unseen_corruption,
@@ -296,6 +287,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--data-dir", default="sample", help="folder, archive, sample, cifake-train, full, auto"
     )
     defaults = Settings()
+    parser.add_argument(
+        "--search-space",
+        default=defaults.search_space,
+        metavar="NAME",
+        help="tuned_cnn, two_conv_cnn or a network of keras.applications",
+    )
     parser.add_argument("--tuner", choices=TUNERS, default=defaults.tuner)
     whole_numbers = {
         "trials": "number of trials; Hyperband derives its own from the epochs",
@@ -325,6 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epochs=options.epochs,
         batch_size=options.batch_size,
         image_size=options.image_size,
+        search_space=options.search_space,
         seed=options.seed,
     )
     dataset = data.load_dataset(options.data_dir, max_images=options.max_images)

@@ -6,7 +6,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from cifake_lib import models
+from cifake_lib import models, spaces
 from cifake_lib.framework import keras
 from cifake_lib.models import InitialWeightsError, augmentation_layers, build_model
 
@@ -104,7 +104,7 @@ def test_baseline_stays_small():
 
 def test_every_extreme_of_the_tuned_space_stays_under_a_million():
     space = keras_tuner.HyperParameters()
-    default = models.build_tunable_cnn(space)
+    default = build_model("tuned_cnn", **spaces.tuned_cnn_shape(space))
     assert default.count_params() < 1_000_000
     extremes = {}
     for dimension in space.space:
@@ -118,7 +118,7 @@ def test_every_extreme_of_the_tuned_space_stays_under_a_million():
     for values in itertools.product(*extremes.values()):
         point = space.copy()
         point.values.update(zip(extremes, values, strict=True))
-        model = models.build_tunable_cnn(point)
+        model = build_model("tuned_cnn", **spaces.tuned_cnn_shape(point))
         sizes.append(model.count_params())
         assert sizes[-1] < 1_000_000, point.values
     assert len(set(sizes)) == len(sizes)  # Every dimension has an effect.
@@ -139,7 +139,7 @@ def test_the_networks_of_the_recipes_are_those_that_are_described():
 def test_the_values_of_a_search_rebuild_the_same_network():
     space = keras_tuner.HyperParameters()
     space.Fixed("width", 16)
-    searched = models.build_tunable_cnn(space)
+    searched = build_model("tuned_cnn", **spaces.tuned_cnn_shape(space))
     rebuilt = build_model("tuned_cnn", **space.values)
     assert [w.shape for w in rebuilt.weights] == [w.shape for w in searched.weights]
     assert rebuilt.count_params() < build_model("tuned_cnn").count_params()

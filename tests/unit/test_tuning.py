@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cifake_lib import cnns, data, hypermodel, models, training, trials, tuning
+from cifake_lib import data, hypermodel, models, spaces, training, trials, tuning
 from cifake_lib.framework import keras
+
+SHAPE = ("blocks", "convolutions_per_block", "width", "pooling", "dropout")
 
 
 @pytest.fixture(autouse=True)
@@ -52,19 +54,12 @@ def dataset(tmp_path_factory):
 def small(monkeypatch):
     """The space of the real networks, with networks of a few weights."""
 
-    def smallest(hp, *, image_size, augmentation):
-        real_space(hp, image_size=8, augmentation=())
+    def smallest(builder, *, image_size, augmentation, **shape):
         return models.build_baseline_cnn(
             image_size=image_size, augmentation=(), filters=(2,), dropout=0.1
         )
 
-    def real_space(hp, **options):
-        with monkeypatch.context() as patch:
-            patch.setattr(cnns, "build_tuned_cnn", lambda **shape: shape)
-            return tunable(hp, **options)
-
-    tunable = models.build_tunable_cnn
-    monkeypatch.setattr(models, "build_tunable_cnn", smallest)
+    monkeypatch.setattr(models, "build_model", smallest)
 
 
 @pytest.fixture
@@ -101,8 +96,8 @@ def example(dataset, tmp_path_factory):
 
 def test_the_best_trial_can_be_built_and_trained(example):
     best = example.trials.iloc[0]
-    assert set(example.best.shape) == set(hypermodel.SHAPE)
-    assert {name: best[name] for name in hypermodel.SHAPE} == example.best.shape
+    assert set(example.best.shape) == set(SHAPE)
+    assert {name: best[name] for name in SHAPE} == example.best.shape
     models.build_model("tuned_cnn", image_size=32, **example.best.shape)
     assert example.best.phase.optimizer == best["optimizer"]
     training.compile_model(
@@ -116,7 +111,7 @@ def test_the_trials_table_is_sorted_and_complete(example):
     assert table["val_log_loss"].is_monotonic_increasing
     assert table["val_accuracy"].between(0, 1).all()
     assert (table["epochs"] == 1).all()
-    assert {*hypermodel.SHAPE, "optimizer", "label_smoothing"} <= set(example.hyperparameters)
+    assert {*SHAPE, "optimizer", "label_smoothing"} <= set(example.hyperparameters)
     assert set(example.hyperparameters) <= set(table)
     assert "message" not in table
     assert trials.importance(table, example.hyperparameters).between(0, 1).all()
@@ -125,13 +120,13 @@ def test_the_trials_table_is_sorted_and_complete(example):
 def test_trials_keep_the_precision_of_the_device(fits, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(training.device, "choose_precision", lambda: "mixed_bfloat16")
     policies = []
-    real = hypermodel.models.build_tunable_cnn
+    real = hypermodel.models.build_model
 
     def build(*arguments, **options):
         policies.append(keras.mixed_precision.dtype_policy().name)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(hypermodel.models, "build_tunable_cnn", build)
+    monkeypatch.setattr(hypermodel.models, "build_model", build)
     tuning.search(dataset, settings(trials=1), directory=tmp_path)
     assert set(policies) == {"mixed_bfloat16"}
     assert keras.mixed_precision.dtype_policy().name == "mixed_bfloat16"
@@ -349,7 +344,7 @@ def test_the_best_hyperparameters_never_come_from_a_failed_trial(fits, dataset, 
     file.write_text(json.dumps(trial | {"status": "FAILED"}))  # With the best log loss of all.
     again = tuning.search(dataset, settings(), directory=tmp_path, max_failed_trials=1)
     runner_up = found.trials.iloc[1]
-    assert again.best.shape == {name: runner_up[name] for name in hypermodel.SHAPE}
+    assert again.best.shape == {name: runner_up[name] for name in SHAPE}
     assert again.best.phase.optimizer == runner_up["optimizer"]
 
 
@@ -389,6 +384,55 @@ def test_a_promotion_cut_short_goes_on(example, dataset, monkeypatch):
     assert trained == [first, second, second]
 
 
+def test_trials_and_promoted_trials_train_with_the_batch_size_that_they_drew(
+    small, dataset, tmp_path, monkeypatch
+):
+    trained = []
+    real = keras.Model.fit
+
+    def fit(model, feed, **options):
+        trained.append((feed.batch_size, len(feed[0][0])))
+        result = real(model, feed, **options)
+        assert int(model.optimizer.iterations) == -(-train_images // feed.batch_size)
+        # The schedule ends with the trial's last step.
+        assert float(model.optimizer.learning_rate) == pytest.approx(0, abs=1e-9)
+        return result
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    train_images = int(dataset.rows("train").sum())
+    wanted = settings("random", trials=4, search_space="EfficientNet_B0")
+    found = tuning.search(dataset, wanted, directory=tmp_path)
+    assert set(found.hyperparameters) == {"batch_size", "dropout", "learning_rate"}
+    drawn_sizes = found.trials.set_index("trial")["batch_size"].astype(int)
+    assert drawn_sizes.nunique() > 1
+    assert trained == [(size, min(size, train_images)) for size in drawn_sizes.sort_index()]
+    for trial, candidate in found.candidates.items():
+        assert candidate.batch_size == drawn_sizes[trial]
+        assert (candidate.builder, candidate.shape["backbone"]) == ("backbone", "efficientnetb0")
+        assert candidate.phase.optimizer == "adam"
+    del trained[:]
+    tuning.promote(found, dataset, wanted, trials=2, epochs=1)
+    assert [size for size, _ in trained] == [drawn_sizes[trial] for trial in found.candidates][:2]
+
+
+def test_the_space_of_the_two_convolutions_has_what_the_recipe_tunes():
+    hp = keras_tuner.HyperParameters()
+    for hp.values["optimizer"] in training.OPTIMIZERS:
+        candidate = spaces.draw(hp, "two_conv_cnn", epochs=3, batch_size=48)
+        models.build_model(candidate.builder, **candidate.shape)
+        assert (candidate.batch_size, candidate.phase.epochs) == (48, 3)
+    assert {parameter.name for parameter in hp.space} == {
+        *("filters", "dense_units", "dropout", "optimizer", "learning_rate", "sgd_learning_rate")
+    }
+
+
+def test_a_network_that_cannot_be_searched_is_refused(dataset, tmp_path):
+    for space, sentence in [("three_conv_cnn", "search_space out of"), ("mobilnetv2", "did you")]:
+        with pytest.raises(ValueError, match=sentence):
+            tuning.search(dataset, settings(search_space=space), directory=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_tuner_is_refused(dataset, tmp_path):
     with pytest.raises(ValueError, match=r"hyperband.*received 'grid'"):
         tuning.search(dataset, settings("grid"), directory=tmp_path)
@@ -399,7 +443,7 @@ def drawn(seed):
     """Random values of the whole space, as a tuner draws them."""
     space = keras_tuner.HyperParameters()
     for space.values["optimizer"] in training.OPTIMIZERS:
-        hypermodel.phase_space(space, epochs=2)
+        spaces.phase_space(space, epochs=2)
     hp = keras_tuner.HyperParameters()
     for number, parameter in enumerate(space.space):
         hp.merge([parameter])
@@ -413,7 +457,7 @@ def test_every_training_drawn_from_the_space_is_valid():
     model = models.build_baseline_cnn(image_size=8, filters=(4,))
     for seed in range(50):
         hp = drawn(seed)
-        phase = hypermodel.phase_space(hp, epochs=2)
+        phase = spaces.phase_space(hp, epochs=2)
         training.compile_model(model, phase, steps=4)
         low, high = (1e-2, 3e-1) if phase.optimizer == "sgd" else (3e-4, 1e-2)
         assert low <= phase.learning_rate <= high
