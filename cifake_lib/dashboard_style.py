@@ -86,7 +86,7 @@ _PAGE = """
   .cifake .cf-columns > :first-child { display:contents; }
   .cifake .cf-threshold { order:2; } .cifake .cf-columns > :last-child { order:1; }
   /* What can be chosen is known once something was; the verdict moves up. */
-  .cifake .cf-columns:has(.cf-card) .cf-hint { display:none; }
+  .cifake .cf-columns:has(.cf-card) .cf-limits { display:none; }
 }
 
 /* buttons */
@@ -134,6 +134,16 @@ _PAGE = """
 @media (prefers-reduced-motion:reduce) { .cf-spinner { animation:none; } }
 .cf-message { border:1px solid var(--warning-edge); background:var(--warning); border-radius:6px;
   padding:8px 12px; margin:0 0 8px; overflow-wrap:anywhere; }
+/* Without their process the widgets would each show a broken chain, and nobody a word. */
+.cifake .jupyter-widgets-disconnected::before { display:none; }
+.cifake:is(.cf-lost, .jupyter-widgets-disconnected)::before { display:block; position:sticky; top:0;
+  content:"The connection to the server is lost. If this stays, run the cells again; the pictures "
+  "of this visit will be gone."; z-index:9; font:inherit; font-weight:600; color:var(--ink);
+  background:var(--warning); border:1px solid var(--warning-edge); border-radius:6px;
+  padding:10px 14px; margin:0 0 12px; align-self:stretch; }
+body[data-voila] .cifake:is(.cf-lost, .jupyter-widgets-disconnected)::before {
+  content:"The connection to the server is lost. If this stays, reload the page; the pictures of "
+  "this visit will be gone."; }
 .cf-empty { border:1px dashed var(--edge); border-radius:10px; padding:28px 24px;
   color:var(--muted); margin:0 0 12px; }
 .cf-empty h3 { color:var(--ink); }

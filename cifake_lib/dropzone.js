@@ -15,6 +15,7 @@ const PAGE = `
 const LEFT_BEHIND = /^(\.DS_Store|Thumbs\.db)$/i; // by systems, in folders
 const WINDOW = 8; // chunks that may be on their way: the socket is kept busy, not flooded
 const PATIENCE = 10_000; // milliseconds until a silent server is mentioned
+const INTERRUPTION = 4_000; // milliseconds that a connection may be lost before the page says so
 
 const megabytes = (bytes, digits = 1) => `${(bytes / 2 ** 20).toFixed(digits)} MB`;
 const size = (bytes) => (bytes < 2 ** 20 ? `${Math.ceil(bytes / 2 ** 10)} KB` : megabytes(bytes));
@@ -247,6 +248,20 @@ function render({ model, el, signal }) {
     send(images.map((file) => ({ name: name(file), file })));
   });
   show();
+
+  // Without its server a page looks as ever, and nothing that is clicked has an effect.
+  const kernel = model.widget_manager?.kernel;
+  let interruption;
+  const watch = () => {
+    const mark = (lost) => el.closest(".cifake")?.classList.toggle("cf-lost", lost);
+    clearTimeout(interruption);
+    if (kernel.connectionStatus === "connected" && kernel.status !== "dead") mark(false);
+    else interruption = setTimeout(mark, INTERRUPTION, true);
+  };
+  for (const change of [kernel?.connectionStatusChanged, kernel?.statusChanged]) {
+    change?.connect(watch);
+    signal.addEventListener("abort", () => change?.disconnect(watch));
+  }
 }
 
 export default { render };

@@ -1,5 +1,6 @@
 """Serve the dashboard and visit it."""
 
+import http.client
 import os
 import socket
 import subprocess
@@ -7,7 +8,9 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
+import psutil
 import pytest
 
 from cifake_lib.paths import project_root
@@ -56,3 +59,40 @@ def visit(browser, address: str, *, width: int = 1280, height: int = 900):
     page.wait_for_selector(".cifake .cf-lead", timeout=READY)
     page.wait_for_selector(".cf-spinner", state="detached", timeout=READY)
     return page
+
+
+def kernel_of(page):
+    """Return the id of the kernel behind a page."""
+    return page.evaluate(
+        "JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId"
+    )
+
+
+def process_of(kernel):
+    """Return the process of a kernel, which is known by the name of its connection file."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(f"kernel-{kernel}" in part for part in process.info["cmdline"] or ()):
+            return process
+    raise AssertionError(f"Expected a process of kernel {kernel}, received none")
+
+
+def fetch(address, path, *, method="GET", hops=3):
+    """Ask for a path exactly as it stands, which no browser does; follows redirections.
+
+    Returns:
+        Status, headers and body.
+    """
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    if answer.status in (301, 302) and hops:
+        target = urlsplit(urljoin(address, answer.headers["Location"]))
+        assert target.netloc == parts.netloc, f"{path} leads to {target.geturl()}"
+        target = f"{target.path}?{target.query}" if target.query else target.path
+        return fetch(address, target, hops=hops - 1)
+    return answer.status, answer.headers, body

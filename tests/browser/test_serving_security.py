@@ -1,10 +1,9 @@
 """What the served dashboard refuses to a visitor, and what is left of one who has gone."""
 
-import http.client
 import json
 import uuid
 from datetime import UTC, datetime
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 import psutil
 import pytest
@@ -13,7 +12,7 @@ from jupyter_server.services.kernels.connection.base import (
     deserialize_msg_from_ws_v1,
     serialize_msg_to_ws_v1,
 )
-from serving import READY, serve, visit
+from serving import READY, fetch, kernel_of, process_of, serve, visit
 
 from cifake_lib.paths import project_root
 
@@ -92,43 +91,6 @@ class Client:
 
     def __exit__(self, *_):
         self._socket.close()
-
-
-def kernel_of(page):
-    """Return the id of the kernel behind a page."""
-    return page.evaluate(
-        "JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId"
-    )
-
-
-def process_of(kernel):
-    """Return the process of a kernel, which is known by the name of its connection file."""
-    for process in psutil.process_iter(["cmdline"]):
-        if any(f"kernel-{kernel}" in part for part in process.info["cmdline"] or ()):
-            return process
-    raise AssertionError(f"Expected a process of kernel {kernel}, received none")
-
-
-def fetch(address, path, *, method="GET", hops=3):
-    """Ask for a path exactly as it stands, which no browser does; follows redirections.
-
-    Returns:
-        Status, headers and body.
-    """
-    parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
-    try:
-        connection.request(method, path)
-        answer = connection.getresponse()
-        body = answer.read()
-    finally:
-        connection.close()
-    if answer.status in (301, 302) and hops:
-        target = urlsplit(urljoin(address, answer.headers["Location"]))
-        assert target.netloc == parts.netloc, f"{path} leads to {target.geturl()}"
-        target = f"{target.path}?{target.query}" if target.query else target.path
-        return fetch(address, target, hops=hops - 1)
-    return answer.status, answer.headers, body
 
 
 def policy_of(headers):
@@ -333,11 +295,7 @@ def test_injected_markup_would_be_powerless(guest):
 
 
 def test_a_page_that_vanished_is_culled(guest):
-    """Comes last: it closes the page of the tests above.
-
-    With a page of its own, a kernel that has waited for a visitor longer than such a short limit
-    would be culled before the page had connected.
-    """
+    """Comes last: it closes the page of the tests above."""
     page = guest[0]
     process = process_of(kernel_of(page))
     page.wait_for_timeout(2_000)  # the culler has passed twice
