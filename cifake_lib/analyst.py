@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from cifake_lib.detector import Detector, Verdict
 
 SCOPE_MODEL = "resnet50"  # whose features the scope check was fitted to
-LARGEST = 2  # times the side of the models' images: beyond, an image is of another kind
+LARGEST = 2  # times the side of the training images: beyond, an image is of another kind
+ORDINARY = 200  # pixels a side that a photograph has at least
 KNOWN_ORIGIN = "known"  # as in `data`, which brings scikit-learn
 
 logger = logging.getLogger(__name__)
@@ -174,14 +175,19 @@ class Analyst:
     def _outside(self, images: Sequence[Image.Image]) -> list[bool | None]:
         if self._scope is None:
             return [None] * len(images)
-        size = self.detector.runs[SCOPE_MODEL].manifest["model"]["arguments"]["image_size"]
-        pixels = np.stack([fit_image(image, size) for image in images])
+        contract = self.detector.runs[SCOPE_MODEL].input_contract
+        pixels = np.stack([fit_image(image, *contract) for image in images])
         unlike = self._scope.outside(self.detector.models[SCOPE_MODEL], pixels)
         # A photograph that was shrunk is not what they know, however alike it then looks.
         return [
-            max(image.size) > LARGEST * size or bool(far)
+            max(image.size) > LARGEST * self._known_side or bool(far)
             for image, far in zip(images, unlike, strict=True)
         ]
+
+    @property
+    def _known_side(self) -> int:
+        """Longer side in pixels of the largest images that the models were trained on."""
+        return self._scope.largest or self.detector.runs[SCOPE_MODEL].input_contract[0]
 
     @cached_property
     def _accuracy_outside(self) -> float | None:
@@ -205,7 +211,11 @@ class Analyst:
             reason += (
                 " On test images that were changed until they were outside, they were right "
                 f"{in_percent(self._accuracy_outside, 0)} of the time; on images of other kinds "
-                "nobody has measured them, and on photographs of ordinary size models of this kind "
-                "are near chance."
+                "nobody has measured them"
             )
+            if self._known_side < ORDINARY:
+                reason += (
+                    ", and on photographs of ordinary size models of this kind are near chance"
+                )
+            reason += "."
         return replace(record, verdict="UNCERTAIN", reason=reason)

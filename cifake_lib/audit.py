@@ -1,10 +1,8 @@
-"""What a data set gives away before a model looks: copies, encoders, colours, spectra."""
+"""What a data set gives away before a model looks: encoders, colours, spectra (see `copies`)."""
 
 import hashlib
-import io
 from collections.abc import Sequence
 
-import imagehash
 import numpy as np
 import pandas as pd
 from PIL import Image, JpegImagePlugin
@@ -13,143 +11,106 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
-from cifake_lib.data import CLASS_NAMES, Dataset
+from cifake_lib.data import Dataset
 from cifake_lib.evaluation import scores
 from cifake_lib.intervals import bootstrap_interval
-from cifake_lib.spectrum import parts_of
+from cifake_lib.pixels import parts_of
 
-HASH_BITS = 64
+COMMONEST = 50  # values of a fact that count by themselves; the others are one
 _SUBSAMPLINGS = {-1: "", 0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
-def perceptual_hashes(images: np.ndarray) -> np.ndarray:
-    """Return a difference hash of every image, with a progress display.
-
-    Source: `imagehash.dhash`, after Krawetz 2013, "Kind of like that": in a grey 9×8 thumbnail each
-    pixel is brighter than its right neighbour or not.
-
-    Args:
-        images: uint8 `(N, height, width, 3)`, RGB.
-
-    Returns:
-        uint64 `(N,)`; the Hamming distance between two tells how alike the images look.
-    """
-    hashes = np.empty(len(images), dtype=np.uint64)
-    for index, image in enumerate(tqdm(images, desc="Hashing", unit="image", delay=1)):
-        bits = imagehash.dhash(Image.fromarray(image)).hash
-        hashes[index] = np.packbits(bits).view(">u8")[0]
-    return hashes
-
-
-def near_copies(hashes: np.ndarray, *, max_distance: int = 4) -> pd.DataFrame:
-    """Find all pairs of images whose hashes differ in few bits.
-
-    Two hashes that differ in at most `d` bits agree in at least one of `d + 1` parts, so that only
-    images with a part in common have to be compared.
-
-    Args:
-        hashes: uint64 `(N,)`, see `perceptual_hashes`.
-        max_distance: Bits that may differ, 0–15 of 64.
-
-    Returns:
-        One row per pair: row numbers `first` < `second`, and `distance` in bits; closest first.
-    """
-    hashes = np.asarray(hashes, dtype=np.uint64)
-    edges = np.linspace(0, HASH_BITS, max_distance + 2).round().astype(int)
-    found = [np.empty((0, 2), dtype=np.int64)]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        part = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
-        order = np.argsort(part, kind="stable")
-        starts = np.flatnonzero(np.diff(part[order], prepend=part[order][:1] + np.uint64(1)))
-        for group in np.split(order, starts[1:]):
-            # Row by row: all pairs of a large group at once would not fit into memory.
-            for position, first in enumerate(group[:-1]):
-                others = group[position + 1 :]
-                near = np.bitwise_count(hashes[others] ^ hashes[first]) <= max_distance
-                others = others[near]
-                found.append(np.column_stack([np.full(len(others), first), others]))
-    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
-    distances = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
-    table = pd.DataFrame({"first": pairs[:, 0], "second": pairs[:, 1], "distance": distances})
-    return table.sort_values(["distance", "first", "second"], ignore_index=True)
-
-
-def copies(dataset: Dataset, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Count copies: exact ones by content hash, and near ones among pairs of images.
+def rows_to_measure(dataset: Dataset, at_most: int, *, seed: int = 0) -> np.ndarray:
+    """Choose images to measure: all, or so many at random.
 
     Args:
         dataset: An indexed data set.
-        pairs: Of its rows, as `near_copies` returns them.
+        at_most: Images at most, 0 for all.
+        seed: Of the choice.
 
     Returns:
-        Index `images`: exact and near copies; columns: REAL, FAKE, both classes (one of each), and
-        how many of the pairs lie in two splits. An exact copy is an image that an earlier one
-        equals; near copies are counted as pairs that are not equal.
+        Row numbers, in order.
     """
-    table = dataset.table
-    label, split = table["label"].to_numpy(), table["split"].to_numpy()
-    digest = table["content_hash"].to_numpy()
-    first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
-    equal = digest[first] == digest[second]
-
-    def counted(chosen):
-        same = label[first] == label[second]
-        row = {
-            name: int((chosen & same & (label[first] == value)).sum())
-            for value, name in enumerate(CLASS_NAMES)
-        }
-        row["both classes"] = int((chosen & ~same).sum())
-        row["across splits"] = int((chosen & (split[first] != split[second])).sum())
-        return row
-
-    rows = {"exact pairs": counted(equal), "near pairs": counted(~equal)}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("images")
+    count = len(dataset.table)
+    if not at_most or at_most >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:at_most])
 
 
-def encoders(dataset: Dataset) -> pd.DataFrame:
-    """Read how every file was encoded, with a progress display.
+def mean_colour(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the mean of red, green and blue, 0–255, over some rows of images."""
+    total = sum(part.sum(axis=(0, 1, 2), dtype=np.float64) for part in parts_of(images, rows))
+    return total / (len(rows) * np.prod(images.shape[1:3]))
+
+
+def encoders(dataset: Dataset, rows: np.ndarray | None = None) -> pd.DataFrame:
+    """Read how files were encoded, with a progress display.
+
+    Args:
+        dataset: An indexed data set.
+        rows: Row numbers of the images to look at; all if None.
 
     Returns:
-        One row per image, aligned with `dataset.table`: `format`, `size` ("32×32"), `mode`,
+        One row per image, indexed by its row number: `format`, `size` ("32×32"), `mode`,
         `subsampling` and `quantisation` (eight digits of a hash of the tables; "" where the format
         has none), and `bytes`.
     """
-    rows = []
-    for name in tqdm(dataset.table["path"], desc="Reading headers", unit="file", delay=1):
-        content = (dataset.folder / name).read_bytes()
-        with Image.open(io.BytesIO(content)) as picture:
+    paths = dataset.table["path"]
+    paths, found = paths if rows is None else paths.loc[rows], []
+    for name in tqdm(paths, desc="Reading headers", unit="file", delay=1):
+        file = dataset.folder / name
+        with Image.open(file) as picture:  # Reads no more than the header.
             tables, sampling = getattr(picture, "quantization", None), -1
             if isinstance(picture, JpegImagePlugin.JpegImageFile):
                 sampling = JpegImagePlugin.get_sampling(picture)
-            rows.append(
+            found.append(
                 {
                     "format": picture.format,
                     "size": "×".join(map(str, picture.size)),
                     "mode": picture.mode,
                     "subsampling": _SUBSAMPLINGS[sampling],
                     "quantisation": _digest(tables) if tables else "",
-                    "bytes": len(content),
+                    "bytes": file.stat().st_size,
                 }
             )
-    return pd.DataFrame(rows, index=dataset.table.index)
+    return pd.DataFrame(found, index=paths.index)
+
+
+def largest_side(dataset: Dataset, rows: np.ndarray) -> int:
+    """Return the longer side in pixels of the largest images, but for one in a hundred.
+
+    Args:
+        dataset: An indexed data set.
+        rows: Row numbers of the images to look at.
+    """
+    sizes = encoders(dataset, rows)["size"].str.split("×", expand=True).astype(int)
+    return int(sizes.max(axis=1).quantile(0.99))
+
+
+def _commonest(column: pd.Series) -> pd.Series:
+    """Keep the commonest texts of a column; a data set of the web has thousands of sizes."""
+    if pd.api.types.is_numeric_dtype(column) or column.nunique() <= COMMONEST:
+        return column
+    return column.where(column.isin(column.value_counts().index[:COMMONEST]), "other")
 
 
 def _digest(tables: dict) -> str:
     return hashlib.sha256(repr(sorted(tables.items())).encode()).hexdigest()[:8]
 
 
-def colour_statistics(images: np.ndarray) -> pd.DataFrame:
+def colour_statistics(images: np.ndarray, rows: np.ndarray | None = None) -> pd.DataFrame:
     """Return twelve brightness and colour statistics of every image.
 
     Args:
-        images: uint8 `(N, height, width, 3)`, RGB.
+        images: uint8 `(N, height, width, 3)`, RGB; may be a memory map.
+        rows: Row numbers of those to use, which become the index; all if None.
 
     Returns:
         One row per image: mean and standard deviation of red, green, blue, brightness, saturation
         and contrast between neighbours, all in 0–255 of full scale.
     """
-    rows = [np.empty((0, 12))]
-    for part in parts_of(images):
+    measured = [np.empty((0, 12))]
+    for part in parts_of(images, rows):
         values = part.astype(np.float32)
         brightness = values @ np.float32([0.299, 0.587, 0.114])
         saturation = values.max(axis=-1) - values.min(axis=-1)
@@ -157,10 +118,10 @@ def colour_statistics(images: np.ndarray) -> pd.DataFrame:
         features = []
         for channel in (*np.moveaxis(values, -1, 0), brightness, saturation, steps):
             features += [channel.mean(axis=(1, 2)), channel.std(axis=(1, 2))]
-        rows.append(np.column_stack(features))
+        measured.append(np.column_stack(features))
     names = ("red", "green", "blue", "brightness", "saturation", "contrast")
     columns = [f"{name}_{kind}" for name in names for kind in ("mean", "deviation")]
-    return pd.DataFrame(np.concatenate(rows), columns=columns)
+    return pd.DataFrame(np.concatenate(measured), columns=columns, index=rows)
 
 
 def shortcut(
@@ -174,7 +135,8 @@ def shortcut(
     """Measure how far a linear model gets with features that hold no picture.
 
     Args:
-        features: One row per image of the data set; columns of text become one column a value.
+        features: One row per image, indexed by its row number; columns of text become one column a
+            value, all values beyond the `COMMONEST` together one.
         dataset: What the features were computed from.
         train: Splits that the logistic regression is fitted on.
         measured: Split that it is measured on.
@@ -184,10 +146,11 @@ def shortcut(
         `features` (their number), `accuracy` with its 95 % interval `accuracy_low` to
         `accuracy_high`, `f1`, `roc_auc`.
     """
-    table = pd.get_dummies(features)
-    label = dataset.table["label"].to_numpy()
-    fitted = dataset.table["split"].isin(train).to_numpy()
-    held_out = dataset.rows(measured).to_numpy()
+    table = pd.get_dummies(features.apply(_commonest))
+    known = dataset.table.loc[features.index]
+    label = known["label"].to_numpy()
+    fitted = known["split"].isin(train).to_numpy()
+    held_out = (known["split"] == measured).to_numpy()
     values = table.to_numpy(dtype=np.float64)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     p_fake = model.fit(values[fitted], label[fitted]).predict_proba(values[held_out])[:, 1]

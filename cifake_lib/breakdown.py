@@ -6,18 +6,28 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import cohen_kappa_score
 
-from cifake_lib import audit, evaluation
-from cifake_lib.data import Dataset
+from cifake_lib import evaluation
 from cifake_lib.intervals import bootstrap_interval, share_interval
+
+
+def kinds(predictions: pd.DataFrame) -> pd.Series:
+    """Return what is known of each image: what it shows, or else which source it comes from.
+
+    Args:
+        predictions: As `scoring.predict_test_split` returns them.
+    """
+    known = predictions["object_class"]
+    return known if known.any() else predictions.get("source", known)
 
 
 def by_object_class(
     object_class: Sequence[str], y_true: np.ndarray, calls: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
-    """Count right answers for each kind of object.
+    """Count right answers for each kind of image.
 
     Args:
-        object_class: Name of what each image shows, N of them; images without a name are left out.
+        object_class: Name of what each image shows, or of its source, N of them; images without a
+            name are left out.
         y_true: int array, shape (N,), 0 = REAL, 1 = FAKE.
         calls: Model key → bool array (N,), called FAKE.
 
@@ -72,34 +82,6 @@ def missed_by_all(y_true: np.ndarray, calls: Mapping[str, np.ndarray]) -> np.nda
     return np.logical_and.reduce(wrong)
 
 
-def copied_from_training(
-    dataset: Dataset, images: np.ndarray, *, max_distance: int = 4
-) -> pd.DataFrame:
-    """Find the test images that have a copy among the training images.
-
-    Args:
-        dataset: An indexed data set.
-        images: Of the whole data set, row for row, uint8 `(images, S, S, 3)`.
-        max_distance: Bits of the perceptual hash in which near copies may differ, see
-            `audit.near_copies`.
-
-    Returns:
-        One row per test image, in its order: bool columns `exact` (a training image has the same
-        content) and `near` (one looks alike, exact copies included).
-    """
-    table = dataset.table
-    train, test = (dataset.rows(name).to_numpy() for name in ("train", "test"))
-    exact = table["content_hash"].isin(table.loc[train, "content_hash"]).to_numpy()[test]
-    # Training and test images are all that can make a pair that counts.
-    rows = np.flatnonzero(train | test)
-    pairs = audit.near_copies(audit.perceptual_hashes(images[rows]), max_distance=max_distance)
-    first, second = rows[pairs["first"]], rows[pairs["second"]]
-    near = np.zeros(len(table), bool)
-    for one, other in ((first, second), (second, first)):
-        near[one[test[one] & train[other]]] = True
-    return pd.DataFrame({"exact": exact, "near": near[test] | exact})
-
-
 def without_copies(
     y_true: np.ndarray, scores: Mapping[str, np.ndarray], copied: pd.DataFrame, *, seed: int = 0
 ) -> pd.DataFrame:
@@ -108,7 +90,7 @@ def without_copies(
     Args:
         y_true: int array, shape (N,), 0 = REAL, 1 = FAKE.
         scores: Model key → p_fake (N,).
-        copied: As `copied_from_training` returns it, N rows.
+        copied: As `copies.near_training` returns it, N rows.
         seed: Of the intervals.
 
     Returns:

@@ -1,7 +1,7 @@
 """Models side by side on the test split: scores, robustness, cost."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,8 @@ import pandas as pd
 from cifake_lib import evaluation, provenance, results, robustness, runs
 from cifake_lib.corruptions import CONDITIONS
 from cifake_lib.data import CLASS_NAMES, Dataset
-from cifake_lib.scoring import fit_ensemble, predict, scorer
+from cifake_lib.pixels import Pictures, take_rows
+from cifake_lib.scoring import fit_ensemble, load_pictures, predict, scorer
 from cifake_lib.selective import ConformalSets
 
 SCORED = (
@@ -78,7 +79,7 @@ def compare(
 def measure_robustness(
     found: Mapping[str, runs.Run],
     ensemble: Mapping,
-    images: np.ndarray,
+    images: np.ndarray | Pictures,
     y_true: np.ndarray,
     *,
     conditions: Sequence[tuple[str, int]] = CONDITIONS,
@@ -94,19 +95,19 @@ def measure_robustness(
 def score_runs(
     found: Sequence[runs.Run],
     dataset: Dataset,
-    images: np.ndarray,
     corrupted_rows: np.ndarray,
     *,
     seed: int = 0,
+    load: Callable[[Mapping[str, runs.Run], Dataset], Pictures] = load_pictures,
 ) -> pd.DataFrame:
-    """Score runs of the same models that differ in their seed or their training.
+    """Score runs of the same models that differ in their seed, their training or their size.
 
     Args:
         found: Runs of any model stages.
         dataset: Its test split is used.
-        images: Of the whole data set, row for row.
         corrupted_rows: Row numbers of the images to corrupt.
         seed: Of the corruptions.
+        load: Returns the images of the data set as the models look at them.
 
     Returns:
         One row per run: `stage`, `run_id`, `recipe` (see `runs.Run`), `seed`, `corruption_share`,
@@ -118,10 +119,10 @@ def score_runs(
     scored = []
     for run in found:
         alone = {run.stage: run}
-        ensemble = fit_ensemble(alone)
-        p_fake = predict(alone, ensemble)(images, rows)[f"{run.stage}_p_fake"].to_numpy()
+        ensemble, pictures = fit_ensemble(alone), load(alone, dataset)
+        p_fake = predict(alone, ensemble)(pictures[rows])[f"{run.stage}_p_fake"].to_numpy()
         table = measure_robustness(
-            alone, ensemble, images[corrupted_rows], labels[corrupted_rows], seed=seed
+            alone, ensemble, pictures[corrupted_rows], labels[corrupted_rows], seed=seed
         )
         scored.append(_scored(run, evaluation.scores(labels[rows], p_fake), table))
     return pd.DataFrame(scored, columns=SCORED)
@@ -219,7 +220,7 @@ def finish_comparison(
     # The first of each class by content hash: a choice that no score has influenced.
     order = predictions.sort_values("content_hash").groupby("label").head(examples_per_class).index
     np.savez_compressed(
-        run.folder / "examples.npz", images=images[rows[order]], labels=y_true[order]
+        run.folder / "examples.npz", images=take_rows(images, rows[order]), labels=y_true[order]
     )
     return run.finish(
         data=dataset.manifest(),

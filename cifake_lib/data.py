@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cifake_lib import archives, paths, splits
@@ -45,6 +46,18 @@ class Dataset:
     def rows(self, split: str) -> pd.Series:
         """Return a boolean mask of the rows of one split, aligned with `table`."""
         return self.table["split"] == split
+
+    def some_of_each(self, split: str, count: int) -> np.ndarray:
+        """Return the rows of `count` images of each class, or of all, spread over a split."""
+        rows, labels = np.flatnonzero(self.rows(split)), self.table["label"].to_numpy()
+        of_class = [rows[labels[rows] == label] for label in (0, 1)]
+        # Evenly: in path order the first ones may all be of one source.
+        places = [
+            np.linspace(0, len(every), min(count, len(every)), endpoint=False) for every in of_class
+        ]
+        return np.concatenate(
+            [every[at.astype(int)] for every, at in zip(of_class, places, strict=True)]
+        )
 
     def summary(self) -> pd.DataFrame:
         """Count images: splits × classes, with copies and copies that cross a boundary."""

@@ -14,10 +14,11 @@ from scipy.stats import spearmanr
 
 from cifake_lib.calibration import probability
 from cifake_lib.corruptions import HIDING_SIGMA, blurred
+from cifake_lib.crops import images_together
 from cifake_lib.framework import keras
 
 METHODS = ("grad_cam", "grad_cam_plus_plus")
-_BATCH = 64
+_TOGETHER_BYTES = 2**27  # of covered images that are made at once
 
 
 def unwrapped(model: keras.Model) -> keras.Model:
@@ -62,9 +63,9 @@ def grad_cam(
     model = unwrapped(model)
     outputs = model.get_layer(layer or last_feature_map(model)).output
     split = keras.Model(model.input, [outputs, model.output])
-    heat = []
-    for start in range(0, len(images), _BATCH):
-        activations, gradients = _class_gradients(split, images[start : start + _BATCH])
+    heat, count = [], images_together(images.shape[1])
+    for start in range(0, len(images), count):
+        activations, gradients = _class_gradients(split, images[start : start + count])
         weights = gradients
         if method == "grad_cam_plus_plus":
             total = activations.sum(axis=(1, 2), keepdims=True)
@@ -91,25 +92,31 @@ def _class_gradients(split: keras.Model, images: np.ndarray) -> tuple[np.ndarray
 
 
 def occlusion(
-    model: keras.Model, images: np.ndarray, *, patch: int = 8, stride: int = 4
+    model: keras.Model, images: np.ndarray, *, patch: int = 0, stride: int = 0
 ) -> np.ndarray:
     """Return how much each place matters, by covering it (Zeiler & Fergus 2014).
 
     Args:
         model: One logit.
         images: uint8 `(N, S, S, 3)`, RGB.
-        patch: Side of the grey square in pixels.
-        stride: Pixels between neighbouring squares.
+        patch: Side of the grey square in pixels; a quarter of S if 0.
+        stride: Pixels between neighbouring squares; half a square if 0.
 
     Returns:
         float32 `(N, S, S)`: mean drop of the called class's logit over the squares that cover a
         pixel, scaled like `grad_cam`.
     """
     size = images.shape[1]
-    corners = range(0, size - patch + 1, stride)
+    patch = patch or size // 4
+    corners = range(0, size - patch + 1, stride or patch // 2)
     squares = [
         np.s_[:, top : top + patch, left : left + patch] for top in corners for left in corners
     ]
+    together = max(1, _TOGETHER_BYTES // (len(squares) * images[:1].nbytes))
+    if len(images) > together:
+        parts = [images[start : start + together] for start in range(0, len(images), together)]
+        options = {"patch": patch, "stride": stride}
+        return np.concatenate([occlusion(model, part, **options) for part in parts])
     grey = images.mean(axis=(1, 2), keepdims=True).astype(np.uint8)
     versions = [images]
     for square in squares:
@@ -216,13 +223,13 @@ EXPLAINERS: dict[str, Callable[[keras.Model, np.ndarray], np.ndarray]] = {
 
 
 def compare_maps(
-    models: Mapping[str, keras.Model], images: np.ndarray, *, seed: int = 0
+    models: Mapping[str, keras.Model], images: Mapping[str, np.ndarray], *, seed: int = 0
 ) -> tuple[dict[tuple[str, str], pd.DataFrame], pd.DataFrame]:
     """Put every explanation of every model to both tests.
 
     Args:
         models: Model key → model.
-        images: uint8 `(N, S, S, 3)`, RGB.
+        images: Model key → the same images as it looks at them, uint8 `(N, S, S, 3)`, RGB.
         seed: Of the map without meaning and of the random weights.
 
     Returns:
@@ -231,23 +238,24 @@ def compare_maps(
         `randomisation_check`. The method `random` is a map of noise, for comparison.
     """
     curves, rows = {}, []
-    noise = np.random.default_rng(seed).random(images.shape[:3])
     for key, model in models.items():
-        inner = unwrapped(model)
+        inner, seen = unwrapped(model), images[key]
+        noise = np.random.default_rng(seed).random(seen.shape[:3])
         forgetful = _forgetful(inner, seed)
-        for method, explain in {**EXPLAINERS, "random": lambda *_: noise}.items():
-            maps = explain(inner, images)
+        for method, explain in {**EXPLAINERS, "random": None}.items():
+            maps = explain(inner, seen) if explain else noise
             # Of the very network that the maps explain, not of its mean over views.
-            curve = deletion_insertion(inner, images, maps)
+            curve = deletion_insertion(inner, seen, maps)
             curves[key, method] = curve
             rows.append({"model": key, "method": method, **curve_areas(curve)})
-            if method in EXPLAINERS:
-                rows[-1] |= _likeness(maps, explain(forgetful, images))
+            if explain:
+                rows[-1] |= _likeness(maps, explain(forgetful, seen))
     return curves, pd.DataFrame(rows)
 
 
 def _logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    return model.predict(images, batch_size=256, verbose=0).ravel().astype(np.float64)
+    count = 4 * images_together(images.shape[1])  # one view of each
+    return model.predict(images, batch_size=count, verbose=0).ravel().astype(np.float64)
 
 
 def _enlarged(maps: np.ndarray, size: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """How far a detector carries: to photographs of other origin, and to other generators."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -11,7 +12,8 @@ from cifake_lib import generated, scope
 from cifake_lib.corruptions import CORRUPTIONS, corrupt_batch
 from cifake_lib.data import CLASS_NAMES, KNOWN_ORIGIN, Dataset
 from cifake_lib.intervals import share_interval
-from cifake_lib.robustness import Score, score_parts
+from cifake_lib.pixels import TOGETHER_BYTES, Pictures, groups, parts_of, take_rows
+from cifake_lib.robustness import Images, Score, score_parts
 
 
 def origin(path: str, *, default: str) -> str:
@@ -52,28 +54,37 @@ def made_here(
 
 
 def facts(dataset: Dataset) -> pd.DataFrame:
-    """Return `origin` and `label` of each image of a data set, row for row."""
-    origins = [origin(path, default=dataset.name) for path in dataset.table["path"]]
+    """Return `origin` and `label` of each image of a data set, row for row.
+
+    The origin is the source that `index.csv` names, else the folder below that of the class.
+    """
+    table = dataset.table
+    origins = [
+        source or origin(path, default=dataset.name)
+        for path, source in zip(table["path"], table["source"], strict=True)
+    ]
     return pd.DataFrame({"origin": origins, "label": dataset.table["label"].to_numpy()})
 
 
 def score_origins(
     score: Score,
-    *parts: tuple[np.ndarray, pd.DataFrame],
+    *parts: tuple[Images, pd.DataFrame],
 ) -> pd.DataFrame:
     """Score images of several origins.
 
     Args:
-        score: Function of uint8 images that returns model key → p_fake.
-        parts: uint8 images `(N, S, S, 3)` and their N rows with `origin` and `label`.
+        score: As for `robustness.score_parts`.
+        parts: N images as `score` takes them, and their rows with `origin` and `label`.
 
     Returns:
         The rows of all parts, with `<key>_p_fake` of each model.
     """
     images, tables = zip(*parts, strict=True)
-    scored = score(np.concatenate(images))
-    columns = {f"{key}_p_fake": values for key, values in scored.items()}
-    return pd.concat(tables, ignore_index=True).assign(**columns)
+    scored = score_parts(score, enumerate(images)).values()
+    columns = [
+        pd.DataFrame({f"{key}_p_fake": values for key, values in found.items()}) for found in scored
+    ]
+    return pd.concat(tables, ignore_index=True).join(pd.concat(columns, ignore_index=True))
 
 
 def by_origin(scored: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -116,19 +127,21 @@ def by_origin(scored: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def scope_kinds(
     score: Score,
-    images: np.ndarray,
+    pictures: Pictures,
     labels: np.ndarray,
     *,
+    key: str,
     count: int = 100,
     severity: int = 3,
     seed: int = 0,
-) -> dict[str, tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]:
+) -> dict[str, tuple[Pictures, np.ndarray | None, np.ndarray | None]]:
     """Gather what a scope check is tried on: known images, the same corrupted, and strangers.
 
     Args:
-        score: Function of uint8 images that returns model key → p_fake, `ensemble` among them.
-        images: Test images, uint8 `(N, S, S, 3)`.
+        score: As for `robustness.score_parts`; `ensemble` is among its model keys.
+        pictures: Test images, N of them.
         labels: Theirs, `(N,)`.
+        key: Model whose size the strangers are made at.
         count: Images of each corruption and of each kind of stranger, at most N.
         severity: Of the corruptions, 1–5.
         seed: Of all that is random.
@@ -136,32 +149,35 @@ def scope_kinds(
     Returns:
         As `scope_table` takes it: `known`, each corruption, each kind of `generated.strangers`.
     """
-    some, theirs = images[:count], labels[:count]
-    parts = {"known": images}
+    some, theirs = pictures[:count], labels[:count]
+    parts = {"known": pictures}
     for name in CORRUPTIONS:
-        parts[name] = corrupt_batch(some, name, severity=severity, seed=seed)
-    scored = score_parts(score, parts)
+        parts[name] = some.map(partial(corrupt_batch, name=name, severity=severity, seed=seed))
+    scored = score_parts(score, parts.items())
     kinds = {
         name: (part, labels if name == "known" else theirs, scored[name]["ensemble"])
         for name, part in parts.items()
     }
-    for name, made in generated.strangers(images, count=len(some), seed=seed).items():
-        kinds[f"stranger: {name}"] = (made, None, None)
+    for name, made in generated.strangers(some.of(key), count=len(some), seed=seed).items():
+        kinds[f"stranger: {name}"] = (some.like(made), None, None)
     return kinds
 
 
 def scope_table(
     fitted: scope.Scope,
     model,
-    kinds: Mapping[str, tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
+    kinds: Mapping[str, tuple[Pictures, np.ndarray | None, np.ndarray | None]],
+    *,
+    key: str,
 ) -> pd.DataFrame:
     """Measure what the scope check does with images of several kinds.
 
     Args:
         fitted: The check.
         model: The network it was fitted with.
-        kinds: Name → uint8 images `(N, S, S, 3)`, and, where there is a truth, labels `(N,)` and
-            p_fake `(N,)`, else None twice.
+        kinds: Name → N pictures, and, where there is a truth, labels `(N,)` and p_fake `(N,)`, else
+            None twice.
+        key: Of that network.
 
     Returns:
         One row per kind: `kind`, `images`, `outside` (share called unlike what the model knows)
@@ -169,12 +185,13 @@ def scope_table(
         that are right inside (`accuracy_inside`) and outside (`accuracy_outside`), NaN without
         labels or without such images.
     """
-    far = fitted.outside(model, np.concatenate([images for images, _, _ in kinds.values()]))
-    ends = np.cumsum([len(images) for images, _, _ in kinds.values()])[:-1]
+    far = {}
+    for places, pictures in groups((kind, images) for kind, (images, _, _) in kinds.items()):
+        outside = _outside(fitted, model, *pictures.seen_by(key))
+        far |= {kind: outside[place] for kind, place in places.items()}
     rows = []
-    for (kind, (images, labels, p_fake)), outside in zip(
-        kinds.items(), np.split(far, ends), strict=True
-    ):
+    for kind, (images, labels, p_fake) in kinds.items():
+        outside = far[kind]
         low, high = share_interval(outside.sum(), len(images))
         row = {"kind": kind, "images": len(images), "outside": outside.mean()}
         row |= {"outside_low": low, "outside_high": high}
@@ -185,6 +202,13 @@ def scope_table(
             )
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _outside(fitted: scope.Scope, model, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    if len(rows) * images[:1].nbytes <= TOGETHER_BYTES:
+        return fitted.outside(model, take_rows(images, rows))
+    parts = parts_of(images, rows, what="Checking")
+    return np.concatenate([fitted.outside(model, part) for part in parts])
 
 
 def right_and_wrong(y_true: np.ndarray, p_fake: np.ndarray, *, each: int = 2) -> np.ndarray:

@@ -5,9 +5,9 @@ Stable Diffusion and prove nothing about it; they show how a detector does on fa
 
     principal_components  draws from a normal distribution around the mean photograph, along the
                           directions in which photographs differ most (Turk & Pentland 1991)
-    autoencoder           shrinks a photograph to 8×8×16 numbers and back with a network trained
-                          here on other photographs: what the decoder of a latent diffusion model
-                          does (Rombach et al. 2022), without the diffusion
+    autoencoder           shrinks a photograph to a quarter of its side, 16 numbers a place, and
+                          back with a network trained here on other photographs: what the decoder of
+                          a latent diffusion model does (Rombach et al. 2022), without the diffusion
 """
 
 from collections.abc import Callable
@@ -17,9 +17,12 @@ from PIL import Image, ImageDraw
 from sklearn.decomposition import PCA
 
 from cifake_lib.corruptions import corrupt_batch
+from cifake_lib.crops import images_together
 from cifake_lib.framework import keras
 
 COMPONENTS = 300  # directions that the first generator draws along
+_VALUES = 2**25  # of the photographs that it learns from: fewer of them if they are large
+_PATCH = 64  # side in pixels of what the autoencoder is trained on, at most
 _WORDS = (
     *("verdict", "real", "image", "pixel", "model", "noise"),
     *("light", "camera", "source", "sample", "proof", "detail"),
@@ -30,14 +33,15 @@ def principal_components(photographs: np.ndarray, count: int, *, seed: int = 0) 
     """Draw images from a normal distribution fitted to photographs.
 
     Args:
-        photographs: uint8 `(N, S, S, 3)`, at least 2.
+        photographs: uint8 `(N, S, S, 3)`, at least 2; of large ones the first few hundred are used.
         count: Images to draw.
         seed: Of the drawing.
 
     Returns:
         uint8 `(count, S, S, 3)`: blurred scenes without objects, with the photographs' spectrum.
     """
-    flat = photographs.reshape(len(photographs), -1).astype(np.float32)
+    few = photographs[: max(2, _VALUES // photographs[0].size)]
+    flat = few.reshape(len(few), -1).astype(np.float32)
     pca = PCA(min(COMPONENTS, len(flat) - 1), svd_solver="randomized", random_state=seed).fit(flat)
     rng = np.random.default_rng(seed)
     drawn = rng.normal(size=(count, pca.n_components_)) * np.sqrt(pca.explained_variance_)
@@ -48,19 +52,51 @@ def train_autoencoder(photographs: np.ndarray, *, epochs: int = 12, seed: int = 
     """Train the network of the generator `autoencoder`.
 
     Args:
-        photographs: uint8 `(N, S, S, 3)`, S a multiple of 4.
+        photographs: uint8 `(N, S, S, 3)`; of large ones it sees a random part.
         epochs: Passes over them.
         seed: Of weights and order.
 
     Returns:
-        Model from and to float32 images `(N, S, S, 3)` in 0–1, through a quarter of the side and 16
-        channels.
+        Model from and to float32 images `(N, P, P, 3)` in 0–1, through a quarter of the side and 16
+        channels; P is S, a multiple of 4, or 64, whichever is least.
     """
     keras.utils.set_random_seed(seed)
-    layers, size = keras.layers, photographs.shape[1]
+    side = photographs.shape[1]
+    patch = min(_PATCH, side // 4 * 4)
+    if patch < side:
+        corners = np.random.default_rng(seed).integers(0, side - patch + 1, (len(photographs), 2))
+        photographs = np.stack(
+            [
+                image[top : top + patch, left : left + patch]
+                for image, (top, left) in zip(photographs, corners.tolist(), strict=True)
+            ]
+        )
+    model = _autoencoder(patch)
+    model.compile(keras.optimizers.Adam(2e-3), loss="mse")
+    scaled = photographs.astype(np.float32) / 255
+    model.fit(scaled, scaled, batch_size=64, epochs=epochs, verbose=0)
+    return model
+
+
+def reconstruct(autoencoder: keras.Model, photographs: np.ndarray) -> np.ndarray:
+    """Return photographs as `train_autoencoder`'s network draws them, uint8 of the same shape."""
+    side = photographs.shape[1]
+    edge = -side % 4
+    if autoencoder.input_shape[1] != side + edge:
+        trained = autoencoder.get_weights()
+        autoencoder = _autoencoder(side + edge)  # Convolutions draw pictures of any size.
+        autoencoder.set_weights(trained)
+    padded = np.pad(photographs, ((0, 0), (0, edge), (0, edge), (0, 0)), mode="edge")
+    scaled = padded.astype(np.float32) / 255
+    drawn = autoencoder.predict(scaled, batch_size=4 * images_together(side), verbose=0)
+    return _to_uint8(255 * drawn)[:, :side, :side]
+
+
+def _autoencoder(size: int) -> keras.Model:
+    layers = keras.layers
     # float32 whatever the policy: rounding would be a trace that no real decoder leaves.
     common = {"padding": "same", "dtype": "float32"}
-    model = keras.Sequential(
+    return keras.Sequential(
         [
             keras.Input((size, size, 3)),
             layers.Conv2D(32, 4, strides=2, activation="relu", **common),
@@ -72,20 +108,10 @@ def train_autoencoder(photographs: np.ndarray, *, epochs: int = 12, seed: int = 
         ],
         name="autoencoder",
     )
-    model.compile(keras.optimizers.Adam(2e-3), loss="mse")
-    scaled = photographs.astype(np.float32) / 255
-    model.fit(scaled, scaled, batch_size=64, epochs=epochs, verbose=0)
-    return model
-
-
-def reconstruct(autoencoder: keras.Model, photographs: np.ndarray) -> np.ndarray:
-    """Return photographs as `train_autoencoder`'s network draws them, uint8 of the same shape."""
-    scaled = photographs.astype(np.float32) / 255
-    return _to_uint8(255 * autoencoder.predict(scaled, batch_size=256, verbose=0))
 
 
 def strangers(photographs: np.ndarray, *, count: int = 100, seed: int = 0) -> dict[str, np.ndarray]:
-    """Make images unlike CIFAKE's, to see whether a check notices them.
+    """Make images unlike photographs, to see whether a check notices them.
 
     Args:
         photographs: uint8 `(N, S, S, 3)`, at least `count`; the blurred and the enlarged images are

@@ -1,5 +1,13 @@
 """What people read for the keys of models, metrics and corruptions."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cifake_lib.runs import Run
+
 _DISPLAY_NAMES = {
     "baseline_cnn": "Baseline CNN",
     "balanced": "p_fake .5",
@@ -35,6 +43,20 @@ _DISPLAY_NAMES = {
 def display_name(key: str) -> str:
     """Return what people read for the key of a model, metric or corruption: `"ResNet-50"`."""
     return _DISPLAY_NAMES.get(key, key.replace("_", " ").capitalize())
+
+
+def name_after_runs(found: Mapping[str, Run]) -> None:
+    """Let the keys of models stand for the networks that runs hold, in all that is drawn from now.
+
+    A stage is a place in the suite, and may hold another network than the one it is named after.
+
+    Args:
+        found: Stage → run.
+    """
+    for stage, run in found.items():
+        facts = run.manifest["model"]
+        if facts["builder"] != stage:
+            _DISPLAY_NAMES[stage] = facts["display_name"]
 
 
 def in_percent(share: float, digits: int = 1) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FILE = "neighbours.npz"
 DIMENSIONS = 64  # of the reduced features; the order of the nearest hardly changes with more
+SHOWN = 96  # pixels a side that the page has for an image
 CLASSES = ("REAL", "FAKE")  # by label, as in `data`, which brings scikit-learn
 NONE_KEPT = (
     "<p>No training images are kept beside these models. Notebook 06 keeps some: run it for them "
@@ -54,7 +55,7 @@ class Bank:
     """Training images with their places among the reduced features of a network.
 
     Attributes:
-        images: uint8 `(N, S, S, 3)`, RGB.
+        images: uint8 `(N, S, S, 3)`, RGB, at most `SHOWN` pixels a side.
         labels: uint8 `(N,)`, 0 for REAL and 1 for FAKE.
         mean: float32 `(D,)`, mean of the features.
         axes: float16 `(D, K)`, their principal components.
@@ -69,29 +70,24 @@ class Bank:
 
     @classmethod
     def fit(
-        cls,
-        network: keras.Model | engine.Network,
-        images: np.ndarray,
-        labels: np.ndarray,
-        *,
-        per_class: int,
+        cls, network: keras.Model | engine.Network, images: np.ndarray, labels: np.ndarray
     ) -> Bank:
-        """Keep the first images of each class, and reduce what a network sees in them.
+        """Keep images, small ones to be looked at, and reduce what a network sees in them.
 
         Args:
             network: Whose features are compared.
-            images: uint8 `(N, S, S, 3)`, RGB, in random order.
+            images: uint8 `(N, S, S, 3)`, RGB; a few hundred.
             labels: `(N,)`, 0 for REAL and 1 for FAKE.
-            per_class: How many images of each class to keep, if there are as many.
         """
-        rows = np.concatenate([np.flatnonzero(labels == each)[:per_class] for each in (0, 1)])
-        images, labels = images[rows], labels[rows].astype(np.uint8)
         seen = features(network, images)
         mean = seen.mean(axis=0)
         axes = np.linalg.svd(seen - mean, full_matrices=False)[2][:DIMENSIONS].T
         # In the precision of the file, so that an image of the bank is just like itself.
         axes = axes.astype(np.float16)
-        return cls(images, labels, mean, axes, _placed(seen, mean, axes).astype(np.float16))
+        if images.shape[1] > SHOWN:
+            images = np.stack([fit_image(Image.fromarray(image), SHOWN) for image in images])
+        places = _placed(seen, mean, axes).astype(np.float16)
+        return cls(images, labels.astype(np.uint8), mean, axes, places)
 
     def nearest(
         self, network: keras.Model | engine.Network, images: np.ndarray, count: int = 6

@@ -58,6 +58,11 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def drawn_with(image: np.ndarray) -> str:
+    """Return matplotlib's way to draw an image: every pixel a square, unless they are too many."""
+    return "nearest" if len(image) <= 64 else "auto"
+
+
 def open_axes(ax: Axes | None, width: float, height: float) -> Axes:
     """Return `ax`, or the Axes of a new figure of this size (inches) when it is None."""
     return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cifake_lib.names import in_percent
-from cifake_lib.plots import CLASS_COLOURS, label_axes, new_figure, open_axes
+from cifake_lib.plots import CLASS_COLOURS, drawn_with, label_axes, new_figure, open_axes
 
 
 def image_pairs(images: np.ndarray, pairs: pd.DataFrame, labels: np.ndarray) -> Figure:
@@ -16,7 +16,7 @@ def image_pairs(images: np.ndarray, pairs: pd.DataFrame, labels: np.ndarray) -> 
 
     Args:
         images: uint8 `(N, height, width, 3)`; may be a memory map.
-        pairs: Rows of `first` and `second` (row numbers) and `distance`, as `audit.near_copies`
+        pairs: Rows of `first` and `second` (row numbers) and `distance`, as `copies.alike`
             returns them; about eight fit.
         labels: `(N,)`, 0 REAL or 1 FAKE.
 
@@ -31,7 +31,7 @@ def image_pairs(images: np.ndarray, pairs: pd.DataFrame, labels: np.ndarray) -> 
     for column, pair in enumerate(pairs.itertuples()):
         for panel, row in zip(panels[:, column], (pair.first, pair.second), strict=True):
             name = names[labels[row]]
-            panel.imshow(images[row], interpolation="nearest")
+            panel.imshow(images[row], interpolation=drawn_with(images[row]))
             panel.set_title(name, fontsize=9, color=CLASS_COLOURS[name], pad=3)
         upper = panels[0, column]
         upper.set_title(
@@ -39,6 +39,8 @@ def image_pairs(images: np.ndarray, pairs: pd.DataFrame, labels: np.ndarray) -> 
             fontsize=9,
             pad=3,
         )
+    if not len(pairs):
+        figure.text(0.5, 0.5, "none found", ha="center", fontsize=11, color="0.4")
     figure.suptitle("Pairs that look alike, and how many of 64 hash bits differ", fontsize=12)
     return figure
 
@@ -79,12 +81,13 @@ def class_spectra(spectra: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def shortcut_bars(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def shortcut_bars(table: pd.DataFrame, *, guessing: float = 0.5, ax: Axes | None = None) -> Axes:
     """Draw how far linear models get without looking at the picture.
 
     Args:
         table: index: what the model was given; columns `accuracy`, `accuracy_low` and
             `accuracy_high`, 0–1.
+        guessing: what naming the commoner class alone reaches, 0–1.
         ax: where to draw.
 
     Returns:
@@ -106,8 +109,8 @@ def shortcut_bars(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.text(
             100 * row.accuracy_high + 1, place, in_percent(row.accuracy), va="center", fontsize=9
         )
-    ax.axvline(50, color="0.25", linewidth=1, linestyle="--")
-    ax.text(50.5, places[0] + 0.42, "guessing", fontsize=8, color="0.25")
+    ax.axvline(100 * guessing, color="0.25", linewidth=1, linestyle="--")
+    ax.text(100 * guessing + 0.5, places[0] + 0.42, "guessing", fontsize=8, color="0.25")
     label_axes(ax, title="What a shortcut reaches", x="Accuracy on validation images (%)")
     ax.set_yticks(places, table.index)
     ax.grid(visible=False, axis="y")

@@ -9,7 +9,7 @@ from cifake_lib.plots import MARKERS, colours, display_name, label_axes, open_ax
 
 
 def object_classes(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw the accuracy of each model on each kind of object.
+    """Draw the accuracy of each model on each kind of image.
 
     Args:
         table: as `breakdown.by_object_class` returns it.
@@ -17,8 +17,13 @@ def object_classes(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     Returns:
         Axes with one line of points a kind, easiest on top, with 95 % intervals; the number of
-        images stands behind the name.
+        images stands behind the name. Without any kind they say so.
     """
+    if table.empty:
+        ax = open_axes(ax, 7, 1.2)
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "No kinds of object and no sources are known", ha="center", color="0.4")
+        return ax
     order = table.groupby("object_class")["accuracy"].mean().sort_values().index
     ax = open_axes(ax, 7, 0.8 + 0.42 * len(order))
     colour = colours(list(table["model"].unique()))
@@ -38,7 +43,7 @@ def object_classes(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     images = table.groupby("object_class")["images"].first()
     ax.set_yticks(range(len(order)), [f"{name} ({images[name]:,})" for name in order])
     ax.grid(visible=False, axis="y")
-    label_axes(ax, title="Accuracy by kind of object", x="Accuracy (%)")
+    label_axes(ax, title="Accuracy by kind of image", x="Accuracy (%)")
     ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=4, frameon=False)
     return ax
 

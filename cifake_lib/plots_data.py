@@ -7,7 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from cifake_lib.plots import CLASS_COLOURS, display_name, label_axes, new_figure, open_axes
+from cifake_lib.plots import (
+    CLASS_COLOURS,
+    display_name,
+    drawn_with,
+    label_axes,
+    new_figure,
+    open_axes,
+)
 
 
 def split_counts(summary: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -41,7 +48,7 @@ def _draw_images(figure: Figure | SubFigure, images, titles, columns, title_colo
     for panel in panels:
         panel.set_axis_off()
     for index, image in enumerate(images):
-        panels[index].imshow(image, interpolation="nearest")
+        panels[index].imshow(image, interpolation=drawn_with(image))
         if titles is not None:
             panels[index].set_title(titles[index], fontsize=9, color=title_colour, pad=3)
 
@@ -53,7 +60,7 @@ def image_grid(
     columns: int = 8,
     title: str | None = None,
 ) -> Figure:
-    """Show images in rows, every pixel as a square.
+    """Show images in rows, every pixel of small ones as a square.
 
     Args:
         images: uint8 arrays, each (H, W, 3), or one array (N, H, W, 3).
@@ -98,7 +105,7 @@ def before_after(
     panels = figure.subplots(len(rows), columns, squeeze=False)
     for row, (name, pictures) in zip(panels, rows.items(), strict=True):
         for panel, picture in zip(row, pictures, strict=True):
-            panel.imshow(picture, interpolation="nearest")
+            panel.imshow(picture, interpolation=drawn_with(picture))
             panel.set(xticks=[], yticks=[])
             panel.spines[:].set_visible(False)
         row[0].set_ylabel(
@@ -113,12 +120,18 @@ def before_after(
 
 
 def mistakes(
-    images: np.ndarray, y_true: np.ndarray, y_score: np.ndarray, *, count: int = 8
+    images: np.ndarray,
+    rows: np.ndarray,
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    *,
+    count: int = 8,
 ) -> Figure:
     """Show the most confident mistakes, both ways.
 
     Args:
-        images: uint8 array, shape (N, H, W, 3).
+        images: uint8 array, shape (M, H, W, 3); may be a memory map.
+        rows: int array, shape (N,): which of the images were judged.
         y_true: int array, shape (N,), 0 = REAL, 1 = FAKE.
         y_score: float array, shape (N,), p_fake; FAKE from .5 on.
         count: images of each kind.
@@ -129,15 +142,17 @@ def mistakes(
     """
     y_true, y_score = np.asarray(y_true), np.asarray(y_score)
     columns = min(count, 8)
-    rows = -(-count // columns)
-    figure = new_figure(9, 2 * (rows * (9 / columns + 0.22) + 0.42))
+    lines = -(-count // columns)
+    figure = new_figure(9, 2 * (lines * (9 / columns + 0.22) + 0.42))
     is_fake, called_fake = y_true == 1, y_score >= 0.5
     kinds = (("REAL", "FAKE", ~is_fake), ("FAKE", "REAL", is_fake))
     for part, (true, called, of_class) in zip(figure.subfigures(2, 1), kinds, strict=True):
         wrong = np.flatnonzero(of_class & (is_fake != called_fake))
         worst = wrong[np.argsort(-np.abs(y_score[wrong] - 0.5), kind="stable")][:count]
         titles = [f"p_fake {y_score[index]:.3f}" for index in worst]
-        _draw_images(part, images[worst], titles, columns)
+        _draw_images(part, images[np.asarray(rows)[worst]], titles, columns)
+        if not len(worst):
+            part.text(0.5, 0.45, "none", ha="center", color="0.4")
         part.suptitle(
             f"{true} called {called}: {len(wrong):,} of {of_class.sum():,}",
             color=CLASS_COLOURS[true],

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cifake_lib.plots import colours, display_name, label_axes, new_figure
+from cifake_lib.plots import colours, display_name, drawn_with, label_axes, new_figure
 
 
 def heat_maps(
@@ -17,7 +17,8 @@ def heat_maps(
     Args:
         images: uint8 `(N, S, S, 3)`.
         titles: Of each image, N of them.
-        maps: (model key, method) → `(N, S, S)`, 0–1, as `explain.grad_cam` returns it.
+        maps: (model key, method) → `(N, M, M)`, 0–1, as `explain.grad_cam` returns it; a model may
+            look at another side M than S.
 
     Returns:
         Figure with one row an image; hot places are yellow, and the image shows through.
@@ -26,11 +27,13 @@ def heat_maps(
     figure = new_figure(1.05 * columns, 1.2 * len(images) + 0.3)
     panels = figure.subplots(len(images), columns, squeeze=False)
     for row, (image, title) in enumerate(zip(images, titles, strict=True)):
-        panels[row, 0].imshow(image, interpolation="nearest")
+        shown = {"interpolation": drawn_with(image), "extent": (0, 1, 0, 1)}
+        panels[row, 0].imshow(image, **shown)
         panels[row, 0].set_title(title, fontsize=7, pad=2)
         for column, ((key, method), heat) in enumerate(maps.items(), start=1):
-            panels[row, column].imshow(image, interpolation="nearest")
-            panels[row, column].imshow(heat[row], cmap="inferno", alpha=0.65, vmin=0, vmax=1)
+            panels[row, column].imshow(image, **shown)
+            hot = {"cmap": "inferno", "alpha": 0.65, "vmin": 0, "vmax": 1}
+            panels[row, column].imshow(heat[row], extent=shown["extent"], **hot)
             if row == 0:
                 name = f"{display_name(key)}\n{display_name(method)}"
                 panels[row, column].set_title(name, fontsize=7, pad=2)

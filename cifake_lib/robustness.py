@@ -1,44 +1,46 @@
 """How much of a detector is left when its images are re-saved, shrunk, cropped or noisy."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from cifake_lib import pixels
 from cifake_lib.corruptions import CORRUPTIONS, DELIVERIES, corrupt_batch, deliver_batch
 from cifake_lib.evaluation import scores
 from cifake_lib.intervals import bootstrap_interval
+from cifake_lib.pixels import Pictures
 from cifake_lib.selective import ConformalSets, set_coverage
 
-Score = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+Images = np.ndarray | Pictures
+Score = Callable[[Images], Mapping[str, np.ndarray]]
 
 
 def score_parts(
-    score: Score, parts: Mapping[Hashable, np.ndarray]
+    score: Score, parts: Iterable[tuple[Hashable, Images]]
 ) -> dict[Hashable, dict[str, np.ndarray]]:
-    """Score several sets of images in one call, which costs less than one call each.
+    """Score several sets of images, some at a time.
 
     Args:
-        score: Function of uint8 images `(N, S, S, 3)` that returns model key → p_fake `(N,)`.
-        parts: Name → images, all of the same side.
+        score: Function of uint8 images `(N, S, S, 3)`, or of pictures at several sizes, that
+            returns model key → p_fake `(N,)`.
+        parts: Name and images of each set, all of the same sides; they may be made when asked for.
 
     Returns:
         Name → model key → p_fake of the images of that name.
     """
-    ends = np.cumsum([len(images) for images in parts.values()])[:-1]
-    scored = {
-        key: np.split(values, ends)
-        for key, values in score(np.concatenate([*parts.values()])).items()
-    }
-    return {
-        name: {key: values[index] for key, values in scored.items()}
-        for index, name in enumerate(parts)
-    }
+    scored = {}
+    for places, images in pixels.groups(parts):
+        found = score(images)
+        for name, place in places.items():
+            scored[name] = {key: values[place] for key, values in found.items()}
+    return scored
 
 
 def robustness_table(
     predict: Score,
-    images: np.ndarray,
+    images: Images,
     y_true: np.ndarray,
     *,
     conditions: Sequence[tuple[str, int]],
@@ -52,8 +54,9 @@ def robustness_table(
     one of the two rates collapses).
 
     Args:
-        predict: function of uint8 images (N, S, S, 3) that returns model key → p_fake (N,).
-        images: uint8 array, shape (N, S, S, 3).
+        predict: as for `score_parts`.
+        images: uint8 array, shape (N, S, S, 3), or pictures at several sizes; each size is changed
+            by itself.
         y_true: int array, shape (N,), 0 = REAL, 1 = FAKE, both present.
         conditions: pairs of a name in `CORRUPTIONS` and a severity from 1 to 5.
         sets: model key → conformal sets, fitted on clean images, whose promise is to be tested.
@@ -66,10 +69,7 @@ def robustness_table(
         `coverage`, `coverage_real`, `coverage_fake` and `single`, see `selective.set_coverage`. The
         first rows are the untouched images: corruption "clean", severity 0.
     """
-    versions = {("clean", 0): images}
-    for name, severity in conditions:
-        versions[name, severity] = corrupt_batch(images, name, severity=severity, seed=seed)
-    rows = []
+    rows, versions = [], _corrupted(images, conditions, seed)
     for (name, severity), scored in score_parts(predict, versions).items():
         for key, y_score in scored.items():
             measured = scores(y_true, y_score)
@@ -95,7 +95,7 @@ def robustness_table(
 
 def delivery_table(
     predict: Score,
-    images: np.ndarray,
+    images: Images,
     y_true: np.ndarray,
     *,
     seed: int = 0,
@@ -103,8 +103,9 @@ def delivery_table(
     """Measure what messengers, screenshots and feeds do to verdicts.
 
     Args:
-        predict: function of uint8 images (N, S, S, 3) that returns model key → p_fake (N,).
-        images: uint8 array, shape (N, S, S, 3).
+        predict: as for `score_parts`.
+        images: uint8 array, shape (N, S, S, 3), or pictures at several sizes; each size is changed
+            by itself.
         y_true: int array, shape (N,), 0 = REAL, 1 = FAKE, both present.
         seed: of what is random on the way.
 
@@ -114,10 +115,7 @@ def delivery_table(
         `fake_flipped` (the same of each class). The first rows are the untouched images: delivery
         "none".
     """
-    versions = {"none": images}
-    for name in DELIVERIES:
-        versions[name] = deliver_batch(images, name, seed=seed)
-    scored = score_parts(predict, versions)
+    scored = score_parts(predict, _delivered(images, seed))
     before, y_true = scored["none"], np.asarray(y_true)
     rows = []
     for name, after in scored.items():
@@ -136,6 +134,21 @@ def delivery_table(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _corrupted(
+    images: Images, conditions: Sequence[tuple[str, int]], seed: int
+) -> Iterator[tuple[tuple[str, int], Images]]:
+    yield ("clean", 0), images
+    for name, severity in conditions:
+        change = partial(corrupt_batch, name=name, severity=severity, seed=seed)
+        yield (name, severity), pixels.changed(images, change)
+
+
+def _delivered(images: Images, seed: int) -> Iterator[tuple[str, Images]]:
+    yield "none", images
+    for name in DELIVERIES:
+        yield name, pixels.changed(images, partial(deliver_batch, name=name, seed=seed))
 
 
 def robustness_summary(table: pd.DataFrame, *, unseen: Sequence[str] = ()) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cifake_lib.crops import images_together
 from cifake_lib.spectrum import radial_profiles
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def features(model: keras.Model | engine.Network, images: np.ndarray) -> np.ndar
     """
     if hasattr(model, "look"):
         return model.look(images)[0]
-    return _up_to_features(model).predict(images, batch_size=256, verbose=0)
+    count = 4 * images_together(images.shape[1])  # one view of each
+    return _up_to_features(model).predict(images, batch_size=count, verbose=0)
 
 
 @lru_cache(maxsize=2)  # A new model would be compiled anew at each call, for seconds.
@@ -99,6 +101,8 @@ class Scope:
         known_spectrum: Sorted distances of the validation images by spectrum.
         known_content: The same by content.
         threshold: An image is outside if its strangeness is above.
+        largest: Longer side in pixels of the largest training images before they became squares, 0
+            if that is not known; what was shrunk much more is another kind of picture.
     """
 
     spectrum: Gaussian
@@ -106,6 +110,7 @@ class Scope:
     known_spectrum: np.ndarray
     known_content: np.ndarray
     threshold: float
+    largest: int = 0
 
     @classmethod
     def fit(
@@ -115,6 +120,7 @@ class Scope:
         validation: np.ndarray,
         *,
         false_alarms: float = FALSE_ALARMS,
+        largest: int = 0,
     ) -> Scope:
         """Fit to training images; choose the threshold on validation images.
 
@@ -123,6 +129,7 @@ class Scope:
             train: uint8 images `(N, S, S, 3)` and their labels `(N,)`; a few thousand are enough.
             validation: uint8 images `(M, S, S, 3)`.
             false_alarms: Share of the validation images to be called outside, 0–1.
+            largest: See the attribute.
         """
         images, labels = train
         spectrum = Gaussian.fit(radial_profiles(images).to_numpy(), labels)
@@ -134,7 +141,7 @@ class Scope:
             _rank(by_spectrum, known_spectrum), _rank(by_content, known_content)
         )
         threshold = float(np.quantile(strangeness, 1 - false_alarms))
-        return cls(spectrum, content, known_spectrum, known_content, threshold)
+        return cls(spectrum, content, known_spectrum, known_content, threshold, largest)
 
     def strangeness(self, model: keras.Model | engine.Network, images: np.ndarray) -> np.ndarray:
         """Return how strange images are next to the validation images.
@@ -170,6 +177,7 @@ class Scope:
             known_spectrum=self.known_spectrum.astype(np.float32),
             known_content=self.known_content.astype(np.float32),
             threshold=self.threshold,
+            largest=self.largest,
         )
 
     @classmethod
@@ -185,6 +193,7 @@ class Scope:
                 stored["known_spectrum"],
                 stored["known_content"],
                 float(stored["threshold"]),
+                int(stored["largest"]) if "largest" in stored else 0,
             )
 
 

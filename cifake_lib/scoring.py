@@ -6,8 +6,27 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from cifake_lib import calibration, evaluation, plots, results, runs, splits
+from cifake_lib import batches, calibration, evaluation, plots, results, runs, splits
 from cifake_lib.data import Dataset
+from cifake_lib.pixels import Pictures
+
+
+def load_pictures(found: Mapping[str, runs.Run], dataset: Dataset) -> Pictures:
+    """Decode a data set as each of several models looks at it: its side, its way to crop.
+
+    Args:
+        found: Stage → run.
+        dataset: An indexed data set.
+
+    Returns:
+        Its images, row for row.
+    """
+    kinds = {stage: run.input_contract for stage, run in found.items()}
+    arrays = {
+        kind: batches.load_images(dataset, image_size=kind[0], crop=kind[1])
+        for kind in dict.fromkeys(kinds.values())
+    }
+    return Pictures(arrays, kinds, np.arange(len(dataset.table)))
 
 
 def fit_ensemble(found: Mapping[str, runs.Run]) -> dict:
@@ -87,7 +106,7 @@ def validation_scores(found: Mapping[str, runs.Run], ensemble: Mapping) -> pd.Da
 
 def predict(
     found: Mapping[str, runs.Run], ensemble: Mapping, *, models: Mapping | None = None
-) -> Callable[[np.ndarray, np.ndarray | None], pd.DataFrame]:
+) -> Callable[[np.ndarray | Pictures], pd.DataFrame]:
     """Return a function that runs models over images.
 
     Args:
@@ -96,17 +115,17 @@ def predict(
         models: Stage → model as `runs.load_model` returns it, if they are loaded already.
 
     Returns:
-        Function of uint8 images `(images, height, width, 3)` and row numbers (None for all) that
+        Function of uint8 images `(images, height, width, 3)`, or of pictures at several sizes, that
         returns one row per image: `<key>_logit`, before the temperature, and `<key>_p_fake` of each
         model and of the ensemble.
     """
     models = models or {stage: runs.load_model(run) for stage, run in found.items()}
 
-    def predict_all(images, rows=None):
+    def predict_all(images):
         columns, scaled = {}, []
         for stage, run in found.items():
-            name = plots.display_name(stage)
-            logits = results.predict_logits(models[stage], images, rows, name=name)
+            seen = images.seen_by(stage) if isinstance(images, Pictures) else (images, None)
+            logits = results.predict_logits(models[stage], *seen, name=plots.display_name(stage))
             scaled.append(logits / run.manifest["temperature"])
             columns[f"{stage}_logit"] = logits
             columns[f"{stage}_p_fake"] = calibration.probability(scaled[-1])
@@ -120,8 +139,8 @@ def predict(
 
 def scorer(
     found: Mapping[str, runs.Run], ensemble: Mapping, *, models: Mapping | None = None
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Return a function of uint8 images that returns key → p_fake `(images,)`.
+) -> Callable[[np.ndarray | Pictures], dict[str, np.ndarray]]:
+    """Return a function of images, as `predict` takes them, that returns key → p_fake `(images,)`.
 
     Args:
         found: Stage → run.
@@ -143,26 +162,26 @@ def unseen_corruptions(found: Mapping[str, runs.Run]) -> set[str]:
 
 
 def shuffled_splits(
-    dataset: Dataset, images: np.ndarray, *, seed: int = 0
-) -> list[tuple[np.ndarray, np.ndarray]]:
+    dataset: Dataset, pictures: Pictures, *, seed: int = 0
+) -> list[tuple[Pictures, np.ndarray]]:
     """Return the images and labels of training, validation and test, each in random order.
 
     Args:
         dataset: An indexed data set.
-        images: Of the whole data set, row for row.
+        pictures: Of the whole data set, row for row.
         seed: Of the order.
 
     Returns:
-        Of each split uint8 images `(N, S, S, 3)` and int labels `(N,)`, copied into memory.
+        Of each split N pictures, none of them read yet, and int labels `(N,)`.
     """
     rng = np.random.default_rng(seed)
     rows = [rng.permutation(np.flatnonzero(dataset.rows(name))) for name in splits.SPLITS]
     labels = dataset.table["label"].to_numpy()
-    return [(images[chosen], labels[chosen]) for chosen in rows]
+    return [(pictures[chosen], labels[chosen]) for chosen in rows]
 
 
 def predict_test_split(
-    found: Mapping[str, runs.Run], ensemble: Mapping, dataset: Dataset, images: np.ndarray
+    found: Mapping[str, runs.Run], ensemble: Mapping, dataset: Dataset, pictures: Pictures
 ) -> pd.DataFrame:
     """Run models over the test split.
 
@@ -170,13 +189,14 @@ def predict_test_split(
         found: Stage → run, as `runs.find_run` returns it.
         ensemble: As `fit_ensemble` returns it.
         dataset: Its test split is used.
-        images: Of the whole data set, row for row.
+        pictures: Of the whole data set, row for row.
 
     Returns:
         One row per test image: `path`, `content_hash`, `label`, `object_class`, `crosses_split`,
-        and the columns of `predict`.
+        `source` if the data set names any, and the columns of `predict`.
     """
     rows = dataset.rows("test").to_numpy()
     columns = ["path", "content_hash", "label", "object_class", "crosses_split"]
+    columns += ["source"] if dataset.table["source"].any() else []
     table = dataset.table.loc[rows, columns].reset_index(drop=True)
-    return table.join(predict(found, ensemble)(images, rows))
+    return table.join(predict(found, ensemble)(pictures[rows]))

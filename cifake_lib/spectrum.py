@@ -1,32 +1,35 @@
 """The power spectrum of images: how much of them is coarse, and how much is fine."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
+
+from cifake_lib.pixels import parts_of
 
 BINS = 16
 
 
-def mean_spectrum(images: np.ndarray) -> np.ndarray:
+def mean_spectrum(images: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
     """Return the mean power spectrum of images.
 
     Args:
         images: uint8 `(N, S, S, 3)`, RGB; may be a memory map.
+        rows: Row numbers of those to use; all if None.
 
     Returns:
         float64 `(S, S)`: mean log10 of the power of the brightness, frequency 0 in the middle.
     """
-    total = sum(_log_power(part).sum(axis=0, dtype=np.float64) for part in parts_of(images))
-    return total / len(images)
+    total = sum(_log_power(part).sum(axis=0, dtype=np.float64) for part in parts_of(images, rows))
+    return total / (len(images) if rows is None else len(rows))
 
 
-def radial_profiles(images: np.ndarray, *, bins: int = BINS) -> pd.DataFrame:
+def radial_profiles(
+    images: np.ndarray, rows: np.ndarray | None = None, *, bins: int = BINS
+) -> pd.DataFrame:
     """Return every image's power spectrum, averaged over all directions.
 
     Args:
         images: uint8 `(N, S, S, 3)`, RGB; may be a memory map.
+        rows: Row numbers of those to use, which become the index; all if None.
         bins: Rings of equal width from frequency 0 to half a cycle per pixel.
 
     Returns:
@@ -35,11 +38,12 @@ def radial_profiles(images: np.ndarray, *, bins: int = BINS) -> pd.DataFrame:
     frequency = np.fft.fftshift(np.fft.fftfreq(images.shape[1]))
     radius = np.hypot(*np.meshgrid(frequency, frequency)).ravel()
     rings = [(radius >= low / bins / 2) & (radius < (low + 1) / bins / 2) for low in range(bins)]
-    rows = [np.empty((0, bins))]
-    for part in parts_of(images):
+    profiles = [np.empty((0, bins))]
+    for part in parts_of(images, rows):
         flat = _log_power(part).reshape(len(part), -1).astype(np.float64)
-        rows.append(np.column_stack([flat[:, ring].mean(axis=1) for ring in rings]))
-    return pd.DataFrame(np.concatenate(rows), columns=[f"ring_{index}" for index in range(bins)])
+        profiles.append(np.column_stack([flat[:, ring].mean(axis=1) for ring in rings]))
+    columns = [f"ring_{index}" for index in range(bins)]
+    return pd.DataFrame(np.concatenate(profiles), columns=columns, index=rows)
 
 
 def _log_power(images: np.ndarray) -> np.ndarray:
@@ -53,14 +57,3 @@ def _log_power(images: np.ndarray) -> np.ndarray:
     spectrum = np.fft.fft2((brightness - mean) * window)
     power = np.abs(np.fft.fftshift(spectrum, axes=(1, 2))) ** 2
     return np.log10(power + 1).astype(np.float32)
-
-
-def parts_of(images: np.ndarray, count: int = 2048) -> Iterator[np.ndarray]:
-    """Cut many images into parts that fit into memory, with a progress display."""
-    if len(images) <= count:  # In a dashboard every display leaves its widgets behind.
-        yield images
-        return
-    with tqdm(desc="Measuring", total=len(images), unit="image", delay=1) as progress:
-        for start in range(0, len(images), count):
-            yield images[start : start + count]
-            progress.update(len(images[start : start + count]))

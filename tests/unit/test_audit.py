@@ -1,6 +1,5 @@
 """The audit of a data set, against images whose copies, encoders and spectra are known."""
 
-import imagehash
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,57 +38,6 @@ def dataset(tmp_path):
     return data.Dataset("made", tmp_path, table, table[:0], splits.split_hash(table))
 
 
-def test_hash_is_that_of_the_library():
-    images = pictures(3)
-    hashes = audit.perceptual_hashes(images)
-    for value, image in zip(hashes, images, strict=True):
-        assert f"{value:016x}" == str(imagehash.dhash(Image.fromarray(image)))
-
-
-@pytest.mark.parametrize("distance", [0, 1, 4, 7])
-def test_near_copies_are_those_of_comparing_all_pairs(distance):
-    rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 2**63, 150, dtype=np.uint64)
-    for index in range(50):  # Relatives of the first fifty, up to eight bits away.
-        flips = rng.choice(64, rng.integers(0, 9), replace=False)
-        hashes[50 + index] = hashes[index] ^ np.bitwise_or.reduce(
-            np.uint64(1) << flips.astype(np.uint64), initial=np.uint64(0)
-        )
-    pairs = audit.near_copies(hashes, max_distance=distance)
-    expected = {
-        (i, j): (hashes[i] ^ hashes[j]).item().bit_count()
-        for i in range(150)
-        for j in range(i + 1, 150)
-    }
-    expected = {pair: bits for pair, bits in expected.items() if bits <= distance}
-    assert expected  # There is something to find.
-    assert (
-        dict(zip(zip(pairs["first"], pairs["second"], strict=True), pairs["distance"], strict=True))
-        == expected
-    )
-    assert pairs["distance"].is_monotonic_increasing
-
-
-def test_resaved_image_is_a_near_copy_and_another_is_not(tmp_path):
-    images = pictures(2)
-    Image.fromarray(images[0]).save(tmp_path / "again.jpg", quality=60)
-    again = np.array(Image.open(tmp_path / "again.jpg"))
-    pairs = audit.near_copies(audit.perceptual_hashes(np.stack([*images, again])))
-    assert pairs[["first", "second"]].to_numpy().tolist() == [[0, 2]]
-
-
-def test_copies_are_counted_by_class_and_across_splits(dataset):
-    pairs = pd.DataFrame({"first": [0, 0, 1], "second": [2, 1, 3], "distance": [0, 3, 4]})
-    counted = audit.copies(dataset, pairs)
-    assert counted.loc["exact pairs"].to_dict() == {
-        "REAL": 1,
-        "FAKE": 0,
-        "both classes": 0,
-        "across splits": 1,
-    }
-    assert counted.loc["near pairs"].tolist() == [0, 1, 1, 1]
-
-
 def test_encoder_that_gives_the_class_away_is_found(dataset):
     read = audit.encoders(dataset)
     assert set(read["format"]) == {"JPEG"} and set(read["size"]) == {"32×32"}
@@ -99,6 +47,26 @@ def test_encoder_that_gives_the_class_away_is_found(dataset):
     assert audit.shortcut(read[["quantisation"]], dataset)["accuracy"] == 1
     blind = audit.shortcut(read[["format", "size"]], dataset)
     assert blind["roc_auc"] == 0.5
+
+
+def test_a_fact_with_thousands_of_values_makes_no_thousands_of_columns(dataset):
+    read = pd.DataFrame({"size": [f"{index}×{index}" for index in range(60)]})
+    read.loc[:4, "size"] = "32×32"
+    assert audit.shortcut(read, dataset)["features"] == audit.COMMONEST + 1
+
+
+def test_a_part_of_the_images_is_measured_by_its_rows(dataset):
+    rows = audit.rows_to_measure(dataset, 40, seed=1)
+    assert len(rows) == 40 and (np.diff(rows) > 0).all()
+    assert audit.rows_to_measure(dataset, 0).tolist() == list(range(60))
+    images = pictures(60)
+    colours = audit.colour_statistics(images, rows)
+    pd.testing.assert_frame_equal(colours, audit.colour_statistics(images).loc[rows])
+    profiles = spectrum.radial_profiles(images, rows)
+    pd.testing.assert_frame_equal(profiles, spectrum.radial_profiles(images).loc[rows])
+    cheat = colours.assign(cheat=dataset.table["label"])
+    assert audit.shortcut(cheat, dataset)["accuracy"] == 1
+    np.testing.assert_allclose(audit.mean_colour(images, rows), images[rows].mean(axis=(0, 1, 2)))
 
 
 def test_colour_statistics_of_known_images():

@@ -6,7 +6,6 @@ import pytest
 from scipy.stats import norm
 
 from cifake_lib import breakdown
-from cifake_lib.data import Dataset
 
 Y_TRUE = np.array([0, 0, 1, 1, 1, 0])
 CALLS = {
@@ -32,6 +31,13 @@ def test_right_answers_are_counted_for_each_kind():
     assert row["accuracy_low"] < 1 / 3 < row["accuracy_high"]
 
 
+def test_kinds_are_those_of_objects_or_else_sources():
+    table = pd.DataFrame({"object_class": ["", ""], "source": ["phone", "SDXL"]})
+    assert breakdown.kinds(table).tolist() == ["phone", "SDXL"]
+    assert breakdown.kinds(table.assign(object_class=["cat", ""])).tolist() == ["cat", ""]
+    assert breakdown.kinds(table[["object_class"]]).tolist() == ["", ""]
+
+
 def test_images_without_a_kind_make_an_empty_table():
     assert breakdown.by_object_class([""] * 6, Y_TRUE, CALLS).empty
 
@@ -46,39 +52,6 @@ def test_kappa_of_a_worked_example():
 
 def test_images_that_all_miss():
     assert breakdown.missed_by_all(Y_TRUE, CALLS).tolist() == [0, 1, 0, 0, 0, 1]
-
-
-def photographs(count, seed=0):
-    """Smooth pictures that differ, so that their perceptual hashes do too."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
-    return coarse.repeat(8, axis=1).repeat(8, axis=2)
-
-
-def test_copies_in_training_are_found():
-    images = photographs(6)
-    images[3] = images[0]  # an exact copy of a training image
-    images[4] = np.clip(images[1].astype(int) + 3, 0, 255)  # looks like another
-    table = pd.DataFrame(
-        {
-            "split": ["train", "train", "validation", "test", "test", "test"],
-            "content_hash": ["a", "b", "c", "a", "d", "e"],
-        }
-    )
-    dataset = Dataset("made-up", None, table, table[:0], "")
-    copied = breakdown.copied_from_training(dataset, images)
-    assert copied["exact"].tolist() == [True, False, False]
-    assert copied["near"].tolist() == [True, True, False]
-
-
-def test_a_copy_in_validation_or_in_test_does_not_count():
-    images = photographs(4)
-    images[2] = images[3] = images[1]
-    table = pd.DataFrame(
-        {"split": ["train", "validation", "test", "test"], "content_hash": ["a", "b", "b", "b"]}
-    )
-    copied = breakdown.copied_from_training(Dataset("m", None, table, table[:0], ""), images)
-    assert not copied.to_numpy().any()
 
 
 def test_scores_without_copies():

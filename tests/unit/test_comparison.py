@@ -36,6 +36,7 @@ def dataset():
             "object_class": "",
             "content_hash": [f"{row:064x}" for row in range(80)],
             "official_split": "",
+            "source": "",
             "split": ["train"] * 16 + ["validation"] * 40 + ["test"] * 24,
             "crosses_split": [False] * 79 + [True],
         }
@@ -160,7 +161,8 @@ def test_other_runs_are_scored_and_averaged_over_seeds(found, dataset, images):
     again = train("baseline_cnn", 3, dataset, images, corruption_share=0.5)
     clean = train("baseline_cnn", 4, dataset, images, corruption_share=0.0)
     rows = np.arange(56, 80)
-    scored = comparison.score_runs([found["baseline_cnn"], again, clean], dataset, images, rows)
+    others = [found["baseline_cnn"], again, clean]
+    scored = comparison.score_runs(others, dataset, rows, load=lambda *_: images)
     assert list(scored) == list(comparison.SCORED)
     assert scored["run_id"].tolist() == ["seed-1", "seed-3", "seed-4"]
     predicted = expit(runs.load_model(again).predict(images[56:], verbose=0).ravel()) >= 0.5
@@ -184,11 +186,12 @@ def test_runs_that_were_compared_need_no_second_scoring(found, ensemble, dataset
     labels = dataset.table["label"].to_numpy()
     conditions = comparison.measure_robustness(found, ensemble, images[rows], labels[rows])
     known = comparison.scored_already(found, metrics, conditions)
-    again = comparison.score_runs(list(found.values()), dataset, images, rows)
+    others = list(found.values())
+    again = comparison.score_runs(others, dataset, rows, load=lambda *_: images)
     pd.testing.assert_frame_equal(known, again, rtol=1e-6)
 
 
-def test_without_other_runs_the_tables_are_empty_but_have_their_columns(dataset, images):
-    scored = comparison.score_runs([], dataset, images, np.arange(56, 80))
+def test_without_other_runs_the_tables_are_empty_but_have_their_columns(dataset):
+    scored = comparison.score_runs([], dataset, np.arange(56, 80))
     assert list(scored) == list(comparison.SCORED) and scored.empty
     assert comparison.average_over_seeds(scored).empty

@@ -536,6 +536,17 @@ def test_max_images_keeps_each_images_split(tmp_path):
     assert (part.summary()[["REAL", "FAKE"]] > 0).all(axis=None)
 
 
+def test_some_of_each_class_are_spread_over_the_split(tmp_path):
+    dataset = load_dataset(make_folder(tmp_path / "mine", count=40))
+    rows = dataset.some_of_each("train", 5)
+    labels = dataset.table["label"].to_numpy()
+    assert labels[rows].tolist() == [0] * 5 + [1] * 5
+    assert dataset.rows("train")[rows].all()
+    names = dataset.table["path"][rows[:5]].tolist()  # In path order they would all begin with 1.
+    assert len({name[5] for name in names}) > 2
+    assert len(dataset.some_of_each("validation", 5)) == 4
+
+
 def test_rows_and_manifest_count_the_same(tmp_path):
     dataset = load_dataset(make_folder(tmp_path / "mine", count=40))
     counts = dataset.manifest()["counts"]

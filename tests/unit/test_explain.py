@@ -166,7 +166,9 @@ def test_unknown_method_is_refused(small_cnn):
 
 def test_every_explanation_of_every_model_is_put_to_both_tests(small_cnn):
     images = noise_images(4)
-    curves, table = explain.compare_maps({"a": small_cnn, "b": small_cnn}, images)
+    curves, table = explain.compare_maps(
+        {"a": small_cnn, "b": small_cnn}, {"a": images, "b": images}
+    )
     methods = ["grad_cam", "grad_cam_plus_plus", "occlusion", "random"]
     assert list(curves) == [(key, method) for key in ("a", "b") for method in methods]
     row = table.set_index(["model", "method"]).loc[("b", "grad_cam")]

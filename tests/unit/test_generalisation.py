@@ -6,6 +6,7 @@ import pytest
 
 from cifake_lib import data, generalisation
 from cifake_lib.data import KNOWN_ORIGIN
+from cifake_lib.pixels import Pictures
 
 
 @pytest.mark.parametrize(
@@ -23,9 +24,15 @@ def test_origin_is_the_folder_below_the_class(path, expected):
 
 
 def test_facts_follow_the_rows_of_the_data_set():
-    table = pd.DataFrame({"path": ["REAL/a.png", "FAKE/glide/b.png"], "label": [0, 1]})
+    table = pd.DataFrame(
+        {
+            "path": ["REAL/a.png", "FAKE/glide/b.png", "FAKE/glide/c.png"],
+            "label": [0, 1, 1],
+            "source": ["", "", "SDXL"],  # What index.csv says counts.
+        }
+    )
     facts = generalisation.facts(data.Dataset("mine", None, table, table[:0], ""))
-    assert facts.to_dict("list") == {"origin": ["mine", "glide"], "label": [0, 1]}
+    assert facts.to_dict("list") == {"origin": ["mine", "glide", "SDXL"], "label": [0, 1, 1]}
 
 
 def test_generators_are_scored_against_known_photographs():
@@ -69,6 +76,12 @@ def test_parts_are_scored_in_order():
     assert scored.index.tolist() == [0, 1, 2]
 
 
+def pictures(images):
+    """Images that a single model looks at as they are."""
+    kind = (images.shape[1], "centre")
+    return Pictures({kind: images}, {"m": kind}, np.arange(len(images)))
+
+
 def photographs(count, seed=0):
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 4, 4, 3)).astype(np.uint8)
@@ -92,12 +105,15 @@ class Dark:
 
 
 def test_verdicts_are_compared_inside_and_outside():
-    images = np.array([0, 0, 200, 200], np.uint8)[:, None, None, None].repeat(12, axis=3)
+    images = np.array([0, 0, 200, 200], np.uint8)[:, None, None, None] * np.ones(
+        (2, 2, 3), np.uint8
+    )
+    images = pictures(images)
     kinds = {
         "known": (images, np.array([0, 1, 0, 1]), np.array([0.1, 0.1, 0.2, 0.9])),
         "bright": (images[2:], None, None),
     }
-    table = generalisation.scope_table(Dark(), None, kinds).set_index("kind")
+    table = generalisation.scope_table(Dark(), None, kinds, key="m").set_index("kind")
     known = table.loc["known"]
     assert (known["images"], known["outside"]) == (4, 0.5)
     assert known["outside_low"] < 0.5 < known["outside_high"]
@@ -111,11 +127,11 @@ def test_the_check_is_tried_on_known_corrupted_and_strange_images():
         return {"ensemble": np.full(len(images), 0.7)}
 
     images, labels = photographs(12), np.arange(12) % 2
-    kinds = generalisation.scope_kinds(score, images, labels, count=5)
+    kinds = generalisation.scope_kinds(score, pictures(images), labels, key="m", count=5)
     assert len(kinds) == 1 + 8 + 6
     assert len(kinds["known"][0]) == 12
     corrupted, truth, p_fake = kinds["blur"]
-    assert (corrupted != images[:5]).any()
+    assert (corrupted.of("m") != images[:5]).any()
     assert truth.tolist() == [0, 1, 0, 1, 0]
     assert p_fake.tolist() == [0.7] * 5
     assert kinds["stranger: noise"][1:] == (None, None)

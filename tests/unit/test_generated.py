@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import laplace
 
 from cifake_lib import generated
@@ -53,6 +54,27 @@ def test_the_autoencoder_redraws_photographs_it_has_not_seen():
     error = np.abs(redrawn.astype(float) - new)
     shuffled = np.abs(redrawn[::-1].astype(float) - new)
     assert 0 < error.mean() < 0.4 * shuffled.mean()
+
+
+@pytest.mark.parametrize("size", [30, 100])
+def test_generators_learn_from_photographs_of_any_size(size):
+    source = np.stack(
+        [np.array(Image.fromarray(image).resize((size, size))) for image in photographs(8)]
+    )
+    model = generated.train_autoencoder(source, epochs=1)
+    assert model.input_shape[1] == min(64, size // 4 * 4)
+    redrawn = generated.reconstruct(model, source[:2])
+    assert redrawn.shape == (2, size, size, 3)
+    # The same network at another size: far from the edges a part is drawn as in the whole.
+    alone = generated.reconstruct(model, source[:2, :28, :28])
+    np.testing.assert_allclose(alone[:, :12, :12].astype(int), redrawn[:, :12, :12], atol=1)
+    assert generated.principal_components(source, 3).shape == (3, size, size, 3)
+
+
+def test_of_large_photographs_some_are_enough(monkeypatch):
+    monkeypatch.setattr(generated, "_VALUES", 10 * 32 * 32 * 3)
+    some = generated.principal_components(photographs(40), 3)
+    np.testing.assert_array_equal(some, generated.principal_components(photographs(40)[:10], 3))
 
 
 def test_strangers_are_what_they_are_called():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cifake_lib import paths, runs
 from cifake_lib.analyst import Analyst
-from cifake_lib.neighbours import FILE, Bank, neighbours_html
+from cifake_lib.neighbours import FILE, SHOWN, Bank, neighbours_html
 
 
 class Eye:
@@ -28,14 +28,14 @@ def scenes(count, seed=0):
 
 
 def training():
-    images, labels = scenes(60), np.arange(60) % 2
+    images, labels = scenes(40), np.arange(40) // 20
     images[labels == 1, ..., 0] //= 4  # FAKE has little red.
     return images, labels
 
 
 @pytest.fixture(scope="module")
 def bank():
-    return Bank.fit(Eye(), *training(), per_class=20)
+    return Bank.fit(Eye(), *training())
 
 
 @pytest.fixture
@@ -59,11 +59,22 @@ def shown(html):
     return " ".join(re.sub(r"<[^>]*>", " ", html).split())
 
 
-def test_the_first_images_of_each_class_are_kept(bank):
+def test_small_images_are_kept_as_they_are(bank):
     images, labels = training()
-    assert bank.labels.tolist() == [0] * 20 + [1] * 20
-    np.testing.assert_array_equal(bank.images[:20], images[labels == 0][:20])
-    np.testing.assert_array_equal(bank.images[20:], images[labels == 1][:20])
+    assert bank.labels.tolist() == labels.tolist()
+    np.testing.assert_array_equal(bank.images, images)
+
+
+def test_large_images_are_seen_whole_and_kept_as_small_as_they_are_shown(bank):
+    class FarSighted(Eye):
+        def look(self, images):
+            assert images.shape[1:] == (320, 320, 3)
+            return super().look(images[:, ::10, ::10])
+
+    images, labels = training()
+    large = Bank.fit(FarSighted(), images.repeat(10, axis=1).repeat(10, axis=2), labels)
+    assert large.images.shape == (40, SHOWN, SHOWN, 3)
+    np.testing.assert_array_equal(large.places, bank.places)
 
 
 def test_an_image_of_the_bank_is_most_like_itself(bank):
@@ -90,13 +101,13 @@ def test_a_slightly_changed_image_is_found(bank):
 
 
 def test_a_bank_smaller_than_what_is_asked_gives_all_it_has():
-    small = Bank.fit(Eye(), scenes(3), np.array([0, 1, 1]), per_class=300)
+    small = Bank.fit(Eye(), scenes(3), np.array([0, 1, 1]))
     rows, alike = small.nearest(Eye(), scenes(2, seed=9))
     assert rows.shape == alike.shape == (2, 3) and np.isfinite(alike).all()
 
 
 def test_images_that_look_the_same_to_the_network_leave_numbers_that_can_be_read():
-    black = Bank.fit(Eye(), np.zeros((4, 32, 32, 3), np.uint8), np.arange(4) % 2, per_class=2)
+    black = Bank.fit(Eye(), np.zeros((4, 32, 32, 3), np.uint8), np.arange(4) % 2)
     assert np.isfinite(black.nearest(Eye(), scenes(1))[1]).all()
 
 
@@ -120,7 +131,7 @@ def test_the_file_of_600_real_images_is_small(tmp_path):
             [np.array(Image.open(io.BytesIO(archive.read(name))).convert("RGB")) for name in names]
         )
     wide = SimpleNamespace(look=lambda x: (np.random.default_rng(0).normal(size=(600, 1024)), None))
-    Bank.fit(wide, images, np.arange(600) % 2, per_class=300).save(tmp_path / FILE)
+    Bank.fit(wide, images, np.arange(600) % 2).save(tmp_path / FILE)
     assert (tmp_path / FILE).stat().st_size < 1.8e6
 
 

@@ -256,7 +256,10 @@ def test_before_after_puts_each_change_under_its_original(images):
 def test_mistakes_are_sorted_by_confidence(images):
     y_true = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
     y_score = np.array([0.1, 0.6, 0.99, 0.5, 0.2, 0.9, 0.49, 0.01, 0.8, 0.3, 0.5])
-    figure = plots_data.mistakes(images, y_true, y_score, count=2)
+    # Only some of the images were judged, in another order.
+    rows = np.arange(11)[::-1] + 3
+    stored = np.concatenate([images[:3], images[::-1]])
+    figure = plots_data.mistakes(stored, rows, y_true, y_score, count=2)
     above, below = figure.subfigs
     np.testing.assert_array_equal(shown(above), images[[2, 1]])
     np.testing.assert_array_equal(shown(below), images[[7, 9]])
@@ -267,9 +270,10 @@ def test_mistakes_are_sorted_by_confidence(images):
 
 def test_mistakes_of_a_faultless_model_show_no_image(images):
     y_true = np.tile([0, 1], 6)[:11]
-    figure = plots_data.mistakes(images, y_true, y_true.astype(float))
+    figure = plots_data.mistakes(images, np.arange(11), y_true, y_true.astype(float))
     assert figure.subfigs[0].get_suptitle() == "REAL called FAKE: 0 of 6"
     assert shown(figure.subfigs[0]) == []
+    assert "none" in [text.get_text() for text in figure.subfigs[0].texts]
     figure.savefig("/dev/null", format="png")
 
 

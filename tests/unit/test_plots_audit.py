@@ -22,6 +22,7 @@ def test_no_pairs_is_a_figure_too():
     none = pd.DataFrame({"first": [], "second": [], "distance": []})
     figure = plots_audit.image_pairs(np.zeros((2, 8, 8, 3), np.uint8), none, np.zeros(2, int))
     assert not any(panel.images for panel in figure.axes)
+    assert "none found" in {text.get_text() for text in figure.texts}
     figure.savefig("/dev/null", format="png")
 
 
@@ -47,5 +48,7 @@ def test_bars_reach_to_the_accuracy_with_the_interval_around_it():
     assert [bar.get_width() for bar in ax.patches] == [80, 60]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["Colours", "Encoder"]
     assert {"80.0 %", "60.0 %", "guessing"} == {text.get_text() for text in ax.texts}
+    plots_audit.shortcut_bars(table, guessing=0.7, ax=ax)
+    assert ax.lines[-1].get_xdata()[0] == 70
     low, high = sorted(ax.collections[0].get_segments()[1][:, 0])
     assert (round(low), round(high)) == (50, 72)
