@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cifake_lib import runs
+from cifake_lib.chatter import native_stderr_held
 
 if TYPE_CHECKING:
     import keras
@@ -47,7 +48,7 @@ def export(model: keras.Model, target: Path, *, half_precision: bool = True) -> 
     import tensorflow as tf
 
     from cifake_lib import explain
-    from cifake_lib.framework import keras, native_stderr_held
+    from cifake_lib.framework import keras
 
     network = explain.unwrapped(model)
     features = network.get_layer("logit").input
@@ -130,10 +131,11 @@ class Network:
 
         self.run = run
         self._averages = run.manifest["model"].get("view_averaged", False)
-        self._interpreter = Interpreter(
-            model_path=str(run.checked(FILE)), num_threads=os.cpu_count()
-        )
-        self._runner = self._interpreter.get_signature_runner()
+        path = str(run.checked(FILE))
+        with native_stderr_held():  # It tells which delegate it has made.
+            self._interpreter = Interpreter(model_path=path, num_threads=os.cpu_count())
+            self._interpreter.allocate_tensors()
+            self._runner = self._interpreter.get_signature_runner()
         self._lock = threading.Lock()  # An interpreter serves one thread at a time.
 
     def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
