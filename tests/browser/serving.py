@@ -1,7 +1,9 @@
 """Serve the dashboard and visit it."""
 
 import http.client
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,15 +24,39 @@ READY = 120_000  # milliseconds; loading TensorFlow on a busy machine
 @contextmanager
 def serve(log: Path, *options: str, **environment: str):
     """Serve the dashboard as `make dashboard` does, on a free port; yields its address."""
+    command = ["voila", "notebooks/dashboard.ipynb", "--no-browser", *options]
+    with _started(log, command, environment | {"TF_CPP_MIN_LOG_LEVEL": "2"}) as address:
+        yield address
+
+
+@contextmanager
+def serve_lab(folder: Path, *, theme: str):
+    """Start JupyterLab, with a copy of the dashboard's notebook, as one who never used it."""
+    (folder / "work").mkdir()
+    shutil.copy(project_root() / "notebooks" / "dashboard.ipynb", folder / "work")
+    themes = folder / "settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+    themes.parent.mkdir(parents=True)
+    themes.write_text(json.dumps({"theme": theme}))
+    options = [f"--notebook-dir={folder / 'work'}", "--IdentityProvider.token=", "--allow-root"]
+    own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+    own |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "IPYTHONDIR": "ipython"}
+    environment = {name: str(folder / path) for name, path in own.items()}
+    command = ["jupyterlab", "--no-browser", *options]
+    with _started(folder / "server.log", command, environment) as address:
+        yield f"{address}lab/tree/dashboard.ipynb"
+
+
+@contextmanager
+def _started(log: Path, command: list[str], environment: dict[str, str]):
+    """Run a module that serves, on a free port, until it is no longer needed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "voila", "notebooks/dashboard.ipynb", "--no-browser"]
     with log.open("w") as output:
         server = subprocess.Popen(
-            [*command, f"--port={port}", *options],
+            [sys.executable, "-m", *command, f"--port={port}"],
             cwd=project_root(),
-            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"} | environment,
+            env=os.environ | environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -38,14 +64,14 @@ def serve(log: Path, *options: str, **environment: str):
         deadline = time.monotonic() + 60
         while True:
             if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"Voilà did not start:\n{log.read_text()[-3000:]}")
+                pytest.fail(f"{command[0]} did not start:\n{log.read_text()[-3000:]}")
             with socket.socket() as attempt:
                 if attempt.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.2)
         yield f"http://localhost:{port}/"
     finally:
-        server.terminate()  # Voilà then ends its kernels
+        server.terminate()  # It then ends its kernels.
         try:
             server.wait(timeout=20)
         except subprocess.TimeoutExpired:
