@@ -4,7 +4,9 @@ import importlib
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -58,6 +60,25 @@ def test_a_limit_missed_or_a_figure_not_had_fails_the_check(script, tmp_path, ca
         assert "FAIL" in row and ("not there" in row) == (value is None)
         assert f"Limit missed: {script.NAMES[name]}" in capsys.readouterr().err
         measured[name] = limit / 2
+
+
+def test_a_part_that_is_left_out_is_not_missed(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(FOLDER)
+    script = importlib.import_module("dashboard_load")
+
+    @asynccontextmanager
+    async def chromium():
+        yield SimpleNamespace(version="1.2.3")
+
+    async def soak(*_):
+        return {"soak_seconds": 9.0, "history": 3.0, "leak": 1.0}
+
+    monkeypatch.setattr(script, "chromium", chromium)
+    monkeypatch.setattr(script, "serve", lambda log: nullcontext("address"))
+    monkeypatch.setattr(script, "soak", soak)
+    status, report, table = run(script, tmp_path, "--check", "--visitors", "0")
+    assert status == 0 and report["passed"] == {"leak": True}
+    assert "not there" in table and "FAIL" not in table
 
 
 def test_pictures_are_files_of_their_size_and_differ(monkeypatch):
