@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import mmap
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from cifake_lib.data import Dataset
 from cifake_lib.framework import keras
 from cifake_lib.images import decode_image, fit_image
 from cifake_lib.mixing import CutMix
+from cifake_lib.pixels import middle, take_rows, with_margins
 
 _DECODE_TOGETHER = 512  # images that are decoded before they are written
 _DECODE_BYTES = 64 * 2**20  # fewer of them if they are large
@@ -55,7 +55,7 @@ def load_images(dataset: Dataset, *, image_size: int = 32, crop: str = "centre")
             temporary.replace(stored)
         finally:
             temporary.unlink(missing_ok=True)
-    return _middle(np.load(stored, mmap_mode="r"), edge)
+    return middle(np.load(stored, mmap_mode="r"), edge)
 
 
 def _decode(dataset: Dataset, side: int, crop: str, target: Path) -> None:
@@ -75,37 +75,6 @@ def _decode(dataset: Dataset, side: int, crop: str, target: Path) -> None:
             part = names[start : start + together]
             file.write(np.stack(list(pool.map(decode, part))).data)
             progress.update(len(part))
-
-
-def _middle(images: np.ndarray, edge: int) -> np.ndarray:
-    return images[:, edge:-edge, edge:-edge] if edge else images
-
-
-def _with_margins(images: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the array of which another shows the middle, and the width of its margins."""
-    whole = images.base
-    if not isinstance(whole, np.memmap) or whole.strides != images.strides:
-        return images, 0
-    edge = (whole.shape[1] - images.shape[1]) // 2
-    seen = _middle(whole, edge)
-    same = seen.shape == images.shape and seen.ctypes.data == images.ctypes.data
-    return (whole, edge) if same else (images, 0)
-
-
-def _take_rows(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Copy rows of an array; of a memory map by reading its file.
-
-    Touching one image through the map brings in up to 2 MB around it, which counts as this
-    process's memory, so that a shuffled epoch would end with the whole file in it.
-    """
-    if not isinstance(images, np.memmap) or not isinstance(images.base, mmap.mmap):
-        return images[rows]
-    taken = np.empty((len(rows), *images.shape[1:]), dtype=images.dtype)
-    with Path(images.filename).open("rb", buffering=0) as file:
-        for row, image in zip(rows.tolist(), taken, strict=True):
-            file.seek(images.offset + row * image.nbytes)
-            file.readinto(image)
-    return taken
 
 
 class ImageBatches(keras.utils.PyDataset):
@@ -184,10 +153,10 @@ class ImageBatches(keras.utils.PyDataset):
         return images, labels, real + labels[:, 0] * np.float32(fake - real)
 
     def _take(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        whole, edge = _with_margins(self.images)
-        images = _take_rows(whole, rows)
+        whole, edge = with_margins(self.images)
         if not edge or not self.random_crop:
-            return np.ascontiguousarray(_middle(images, edge))
+            return take_rows(self.images, rows)
+        images = take_rows(whole, rows)
         side = self.images.shape[1]
         corners = generator.integers(0, 2 * edge, (len(images), 2), endpoint=True)
         return np.stack(

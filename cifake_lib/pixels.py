@@ -18,6 +18,26 @@ PART_BYTES = 2048 * 32 * 32 * 3
 TOGETHER_BYTES = 2**28  # of sets of pictures that are shown to models at once
 
 
+def middle(images: np.ndarray, edge: int) -> np.ndarray:
+    """Return a view of images without margins of so many pixels."""
+    return images[:, edge:-edge, edge:-edge] if edge else images
+
+
+def with_margins(images: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the array on disk of which images are the middle, and the width of its margins.
+
+    Args:
+        images: As `batches.load_images` returns them; any other array comes back as it is.
+    """
+    whole = images.base
+    if not isinstance(whole, np.memmap) or whole.strides != images.strides:
+        return images, 0
+    edge = (whole.shape[1] - images.shape[1]) // 2
+    seen = middle(whole, edge)
+    same = seen.shape == images.shape and seen.ctypes.data == images.ctypes.data
+    return (whole, edge) if same else (images, 0)
+
+
 def take_rows(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Copy rows of an array; of a memory map by reading its file.
 
@@ -25,36 +45,21 @@ def take_rows(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     process's memory, so that a pass over all images would end with the whole file in it.
 
     Args:
-        images: `(N, height, width, 3)`; may be a memory map, or what lies inside the margins of one
-            (see `batches.load_images`).
+        images: `(N, height, width, 3)`; may be a memory map, or its middle.
         rows: Row numbers, in the order wanted.
     """
-    whole, inner = _mapped(images)
-    if whole is None:
+    whole, edge = with_margins(images)
+    if not isinstance(whole, np.memmap) or not isinstance(whole.base, mmap.mmap):
         return images[rows]
     taken = np.empty((len(rows), *images.shape[1:]), dtype=images.dtype)
-    margins = images.shape != whole.shape
-    one = np.empty(whole.shape[1:], dtype=images.dtype)
+    one = np.empty((1, *whole.shape[1:]), dtype=images.dtype)
     with Path(whole.filename).open("rb", buffering=0) as file:
         for row, image in zip(np.asarray(rows).tolist(), taken, strict=True):
             file.seek(whole.offset + row * one.nbytes)
-            file.readinto(one if margins else image)
-            if margins:
-                image[:] = one[inner]
+            file.readinto(one if edge else image)
+            if edge:
+                image[:] = middle(one, edge)[0]
     return taken
-
-
-def _mapped(images: np.ndarray) -> tuple[np.memmap | None, tuple[slice, ...]]:
-    """Return the memory map that images lie in, row for row, and which part of a row they are."""
-    for whole in (images, images.base):
-        if isinstance(whole, np.memmap) and isinstance(whole.base, mmap.mmap):
-            edge = (whole.shape[1] - images.shape[1]) // 2
-            inner = slice(edge, edge + images.shape[1])
-            seen = whole[:, inner, inner]
-            same = (seen.shape, seen.strides, seen.ctypes.data)
-            if same == (images.shape, images.strides, images.ctypes.data):
-                return whole, (inner, inner)
-    return None, ()
 
 
 def parts_of(
