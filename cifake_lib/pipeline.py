@@ -22,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from cifake_lib import paths, releases, runs
 from cifake_lib.plan import Plan, Step, make_plan
-from cifake_lib.profiles import Refused
+from cifake_lib.profiles import Refused, describe_profiles
 from cifake_lib.progress import Progress, ProgressEngine
 from cifake_lib.summary import Outcome, relative, table, write_summary
 
@@ -118,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for an interruption.
     """
     options = _parser().parse_args(arguments)
+    if options.list:
+        print(describe_profiles())
+        return 0
     # An executed notebook shows results, not TensorFlow's start-up notes.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -150,13 +153,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cifake_lib.pipeline",
-        description="Run the notebooks in order. Profiles are in notebooks/profiles.yaml.",
+        description="Run the notebooks in order. Profiles are in notebooks/profiles.yaml; --list "
+        "says what each is for.",
         epilog="Example: --only baseline_cnn evaluation -p baseline_cnn.epochs=3",
     )
     add = parser.add_argument
-    add("--profile", default="sample", help="smoke, sample (the default) or full")
+    add("--profile", default="sample", help="set of parameters, see --list (default: sample)")
+    add("--list", action="store_true", help="list the profiles and the stages they run")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="only these stages")
+    only = "only these stages, whichever the profile runs"
+    which.add_argument("--only", nargs="+", default=[], metavar="STAGE", help=only)
     which.add_argument("--from", dest="start", default="", metavar="STAGE", help="start here")
     add("--resume", action="store_true", help="skip what is complete, continue what was cut short")
     add("--dry-run", action="store_true", help="print what would run, and run nothing")

@@ -17,6 +17,7 @@ from cifake_lib.profiles import (
     Settings,
     check_name,
     override_values,
+    profile_stages,
     profile_values,
     read_settings,
 )
@@ -115,7 +116,7 @@ def make_plan(
 
     Args:
         profile: Name of a profile in `notebooks/profiles.yaml`.
-        only: Stages to run; all if empty. They run in the pipeline's order.
+        only: Stages to run; those of the profile if empty. They run in the pipeline's order.
         start: Stage to start from; the first if empty.
         overrides: `stage.name=value` or `name=value`, see `profiles.override_values`.
         run_id: Name of the run folders; if empty, a UTC time to the millisecond and the profile.
@@ -130,8 +131,8 @@ def make_plan(
             that is taken, or a data set that cannot be read.
     """
     settings = read_settings()
-    selected = _select(settings, only, start)
     from_profile = profile_values(settings, profile)
+    selected = _select(settings, profile, only, start)
     explicit = override_values(settings, overrides, selected=selected)
     if not run_id:
         # Milliseconds: two runs that start in the same second are two runs.
@@ -163,13 +164,18 @@ def make_plan(
     return Plan(run_id, profile, tuple(steps.values()))
 
 
-def _select(settings: Settings, only: Sequence[str], start: str) -> list[str]:
-    stages = list(settings.notebooks)
+def _select(settings: Settings, profile: str, only: Sequence[str], start: str) -> list[str]:
     for stage in [*only, start] if start else only:
-        check_name("stage", stage, stages)
-    if start:
-        stages = stages[stages.index(start) :]
-    return [stage for stage in stages if not only or stage in only]
+        check_name("stage", stage, settings.notebooks)
+    stages = profile_stages(settings, profile)
+    if only:
+        return [stage for stage in settings.notebooks if stage in only]
+    if start and start not in stages:
+        raise Refused(
+            f"Profile {profile!r} does not run the stage {start!r}, only {', '.join(stages)}; "
+            "choose the stages with --only."
+        )
+    return stages[stages.index(start) :] if start else stages
 
 
 def _latest_run(stage: str) -> str:

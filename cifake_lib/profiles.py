@@ -1,12 +1,13 @@
 """Profiles and overrides: which values the notebooks' parameters take, every name and type checked.
 
 `notebooks/profiles.yaml` lists the stages (name and notebook, in order) and, for each profile, the
-values that differ from the notebooks' own defaults.
+values that differ from the notebooks' own defaults, and which stages it runs if not all.
 """
 
 import ast
 import difflib
 import logging
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,8 @@ class Settings:
     Attributes:
         notebooks: Stage to source notebook, in the pipeline's order.
         parameters: Stage to the names and defaults in its notebook's `parameters` cell.
-        profiles: Profile to its blocks: `description`, `defaults` (for every stage that has the
-            parameter) and one block a stage.
+        profiles: Profile to its blocks: `description`, `only` (its stages, if not all), `defaults`
+            (for every stage that has the parameter) and one block a stage.
     """
 
     notebooks: dict[str, Path]
@@ -49,19 +50,50 @@ def read_settings() -> Settings:
     Raises:
         Refused: If a file is missing.
     """
+    content, folder = _read_file(), paths.notebooks_dir()
+    notebooks = {stage: folder / f"{name}.ipynb" for stage, name in content["stages"].items()}
+    for stage, notebook in notebooks.items():
+        if not notebook.is_file():
+            raise Refused(f"The notebook of stage {stage!r} is missing: {notebook}.")
+    parameters = {stage: read_parameters(notebook) for stage, notebook in notebooks.items()}
+    return Settings(notebooks, parameters, content["profiles"])
+
+
+def _read_file() -> dict[str, Any]:
     file = paths.notebooks_dir() / "profiles.yaml"
     if not file.is_file():
         raise Refused(
             f"Expected the notebooks and {file.name} in {file.parent}: run this from the project's "
             "checkout, or set CIFAKE_HOME to it."
         )
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    notebooks = {stage: file.parent / f"{name}.ipynb" for stage, name in content["stages"].items()}
-    for stage, notebook in notebooks.items():
-        if not notebook.is_file():
-            raise Refused(f"The notebook of stage {stage!r} is missing: {notebook}.")
-    parameters = {stage: read_parameters(notebook) for stage, notebook in notebooks.items()}
-    return Settings(notebooks, parameters, content["profiles"])
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def describe_profiles() -> str:
+    """List the profiles, one after the other: name, what it is for, and the stages it runs.
+
+    Raises:
+        Refused: If `profiles.yaml` is missing.
+    """
+    content, parts = _read_file(), []
+    for profile, blocks in content["profiles"].items():
+        stages = ", ".join(blocks.get("only", content["stages"]))
+        said = textwrap.wrap(blocks.get("description", ""), 92) + [f"runs {stages}"]
+        parts.append("\n    ".join([profile, *said]))
+    return "\n\n".join(parts)
+
+
+def profile_stages(settings: Settings, profile: str) -> list[str]:
+    """Return the stages that a profile runs, in the pipeline's order.
+
+    Raises:
+        Refused: For an unknown profile, or a stage of it that is unknown.
+    """
+    check_name("profile", profile, settings.profiles)
+    only = settings.profiles[profile].get("only") or list(settings.notebooks)
+    for stage in only:
+        check_name(f"stage in profile {profile!r}:", stage, settings.notebooks)
+    return [stage for stage in settings.notebooks if stage in only]
 
 
 def read_parameters(notebook: Path) -> dict[str, Any]:
@@ -102,7 +134,8 @@ def profile_values(settings: Settings, profile: str) -> dict[str, dict[str, Any]
     """
     check_name("profile", profile, settings.profiles)
     blocks = {key: block or {} for key, block in settings.profiles[profile].items()}
-    blocks.pop("description", None)
+    for key in ("description", "only"):
+        blocks.pop(key, None)
     defaults = blocks.pop("defaults", {})
     everywhere = {name for names in settings.parameters.values() for name in names}
     for name in defaults:

@@ -41,7 +41,7 @@ def test_sources_run_with_smoke_parameters(tmp_path):
             prepare_only=True,
             progress_bar=False,
         )
-    assert len(list(build.glob("*.ipynb"))) == 6
+    assert len(list(build.glob("*.ipynb"))) == 7
     validate(build, tmp_path / "runs")
 
 

@@ -71,7 +71,9 @@ def test_code_cells_are_short_and_define_nothing(file):
     lengths = []
     for cell in cells(file, "code"):
         lengths.append(len(cell.source.splitlines()))
-        assert lengths[-1] <= 25, cell.source
+        # The list of parameters has a line for each, and nothing to follow from line to line.
+        listed = "parameters" in cell.metadata.get("tags", [])
+        assert lengths[-1] <= (35 if listed else 25), cell.source
         for node in ast.walk(ast.parse(python(cell.source))):
             defines = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
             assert not defines, f"belongs in the library: {cell.source}"
@@ -156,7 +158,7 @@ def test_profiles_know_the_notebooks_and_their_parameters():
     for profile, blocks in PROFILES["profiles"].items():
         assert blocks["description"], profile
         for stage, values in blocks.items():
-            if stage == "description":
+            if stage in ("description", "only"):
                 continue
             names = everywhere if stage == "defaults" else known[stage]
             assert set(values) <= set(names), f"{profile}.{stage}"

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from nbformat import read
 
-STAGES = ["data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation", "robustness"]
-MODELS = STAGES[1:4]
+SUITE = ["data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation", "robustness"]
+STAGES = [*SUITE, "own_model"]
+MODELS = SUITE[1:4]
 
 
 @pytest.fixture
@@ -46,9 +47,9 @@ def test_the_executed_notebook_has_outputs_and_no_error(run, stage):
     assert not any(output.output_type == "error" for output in outputs)
 
 
-@pytest.mark.parametrize("stage", [*MODELS, "evaluation"])
+@pytest.mark.parametrize("stage", [*MODELS, "evaluation", "own_model"])
 def test_predictions_are_finite(run, stage):
-    name = "predictions.csv" if stage == "evaluation" else "validation_predictions.csv"
+    name = "validation_predictions.csv" if stage in MODELS else "predictions.csv"
     table = pd.read_csv(folder(run, stage) / name)
     assert len(table) > 10
     assert set(table["label"]) == {0, 1}

@@ -183,6 +183,7 @@ def test_mistakes_are_refused_in_one_sentence(project, request_, sentence):
         (lambda p: p["smoke"]["second"].update(epoch=1), "did you mean 'epochs'?"),
         (lambda p: p["smoke"]["defaults"].update(epoch=1), "did you mean 'epochs'?"),
         (lambda p: p["smoke"]["second"].update(epochs=1.5), "received 1.5"),
+        (lambda p: p["smoke"].update(only=["secnd"]), "did you mean 'second'?"),
     ],
 )
 def test_mistakes_in_profiles_are_refused(project, edit, sentence):
@@ -190,6 +191,24 @@ def test_mistakes_in_profiles_are_refused(project, edit, sentence):
     with pytest.raises(Refused) as refusal:
         make_plan("smoke")
     assert sentence in str(refusal.value)
+
+
+def test_a_profile_may_name_its_stages_and_the_command_line_others(project):
+    edit_profiles(project, lambda profiles: profiles["smoke"].update(only=["second"]))
+    assert list(parameters(make_plan("smoke"))) == ["second"]
+    assert list(parameters(make_plan("smoke", only=["first"]))) == ["first"]
+    assert list(parameters(make_plan("sample"))) == ["first", "second"]
+    assert list(parameters(make_plan("sample", start="second"))) == ["second"]
+    with pytest.raises(Refused, match="does not run the stage 'first', only second; choose"):
+        make_plan("smoke", start="first")
+
+
+def test_the_profiles_are_listed_with_what_they_are_for(project, capsys):
+    edit_profiles(project, lambda profiles: profiles["smoke"].update(only=["second"]))
+    assert pipeline.main(["--list"]) == 0
+    sample, smoke = capsys.readouterr().out.split("\n\n")
+    assert sample.split("\n") == ["sample", "    the default", "    runs first, second"]
+    assert smoke.split() == ["smoke", "runs", "second"]
 
 
 def test_refusal_and_dry_run_end_with_their_exit_codes_and_write_nothing(project, capsys):
