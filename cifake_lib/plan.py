@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cifake_lib import paths, runs
+from cifake_lib.crops import CROPS, SMALLEST_SIDE, check_image_size, margin
 from cifake_lib.profiles import (
     Refused,
     Settings,
@@ -127,8 +128,8 @@ def make_plan(
         The plan. Nothing has been written yet.
 
     Raises:
-        Refused: For an unknown profile, stage or parameter, a value of the wrong type, a run id
-            that is taken, or a data set that cannot be read.
+        Refused: For an unknown profile, stage or parameter, a value of the wrong type, an image
+            size or crop that the suite is not made for, a run id that is taken, or a data set that cannot be read.
     """
     settings = read_settings()
     from_profile = profile_values(settings, profile)
@@ -152,6 +153,11 @@ def make_plan(
                 planned = steps.get(upstream)
                 changed[name] = planned.run_id if planned else _latest_run(upstream)
         parameters = {k: v for k, v in (defaults | changed).items() if k != "run_id"}
+        try:
+            check_image_size(parameters.get("image_size", SMALLEST_SIDE))
+            margin(SMALLEST_SIDE, parameters.get("crop", CROPS[0]))
+        except ValueError as error:
+            raise Refused(f"{stage}: {error}.") from error
         step = Step(stage, settings.notebooks[stage], parameters, changed, run_id)
         if resume:
             step = _resumed(step)

@@ -203,6 +203,23 @@ def test_a_profile_may_name_its_stages_and_the_command_line_others(project):
         make_plan("smoke", start="first")
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("image_size=16", "first: Expected an image_size from 32 to 320 pixels, received 16."),
+        ("image_size=321", "received 321."),
+        ("crop=center", "crop out of ('centre', 'squash', 'random'), received 'center'."),
+    ],
+)
+def test_sizes_and_crops_are_refused_before_anything_runs(project, text, sentence):
+    parameters = 'run_id = ""\nimage_size = 32\ncrop = "centre"'
+    write_notebook(project / "notebooks" / "01_first.ipynb", "first", parameters)
+    assert make_plan("sample", overrides=["image_size=320", "crop=random"])
+    with pytest.raises(Refused) as refusal:
+        make_plan("sample", overrides=[text])
+    assert str(refusal.value).endswith(sentence)
+
+
 def test_the_profiles_are_listed_with_what_they_are_for(project, capsys):
     edit_profiles(project, lambda profiles: profiles["smoke"].update(only=["second"]))
     assert pipeline.main(["--list"]) == 0
