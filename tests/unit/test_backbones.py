@@ -44,7 +44,7 @@ def case(request, tmp_path_factory):
     settled(stock, request.param)
     file = tmp_path_factory.mktemp("stock") / "stock.weights.h5"
     stock.save_weights(file)
-    ours = models.build_model(request.param, image_size=size, augmentation=())
+    ours = models.build_model(request.param, image_size=size, input_size=size, augmentation=())
     return request.param, size, stock, str(file), ours
 
 
