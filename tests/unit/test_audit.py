@@ -49,6 +49,12 @@ def test_encoder_that_gives_the_class_away_is_found(dataset):
     assert blind["roc_auc"] == 0.5
 
 
+def test_the_largest_side_is_that_of_the_files(dataset):
+    Image.fromarray(pictures(1)[0]).resize((40, 90)).save(dataset.folder / "REAL-00.jpg")
+    assert audit.largest_side(dataset, np.array([0])) == 90
+    assert audit.largest_side(dataset, np.array([1, 3])) == 32
+
+
 def test_a_fact_with_thousands_of_values_makes_no_thousands_of_columns(dataset):
     read = pd.DataFrame({"size": [f"{index}×{index}" for index in range(60)]})
     read.loc[:4, "size"] = "32×32"

@@ -47,12 +47,13 @@ def dataset():
 
 def train(stage, seed, dataset, images, **parameters):
     keras.utils.set_random_seed(seed)
-    model = models.build_model("baseline_cnn", **ARGUMENTS)
+    arguments = ARGUMENTS | {"image_size": images.shape[1]}
+    model = models.build_model("baseline_cnn", **arguments)
     run = runs.start_run(stage, run_id=f"seed-{seed}", parameters=parameters, seed=seed)
     # The stage names the builder; both stages are small here.
     run.stage = "baseline_cnn"
     finished = results.finish_model_run(
-        run, model, dataset, images, HISTORY, arguments=ARGUMENTS, view_average=True
+        run, model, dataset, images, HISTORY, arguments=arguments, view_average=True
     )
     return runs.Run(stage, finished.folder, finished.manifest)
 
@@ -144,6 +145,34 @@ def test_the_comparison_scores_the_test_images_and_adds_costs(found, ensemble, d
     for image, label in zip(examples["images"], examples["labels"], strict=True):
         (row,) = np.flatnonzero((images == image).all(axis=(1, 2, 3)))
         assert 56 <= row < 79 and dataset.table["label"][row] == label
+
+
+def test_each_model_judges_pictures_of_its_own_size(found, dataset, images, monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path))
+    larger = images.repeat(2, axis=1).repeat(2, axis=2)[:, :48, :48]
+    both = {
+        "baseline_cnn": found["baseline_cnn"],
+        "tuned_cnn": train("tuned_cnn", 5, dataset, larger),
+    }
+    decoded = {32: images, 48: larger}
+    monkeypatch.setattr(
+        scoring.batches, "load_images", lambda dataset, *, image_size, crop: decoded[image_size]
+    )
+    pictures = scoring.load_pictures(both, dataset)
+    assert pictures.largest is larger
+    ensemble = scoring.fit_ensemble(both)
+    predictions = scoring.predict_test_split(both, ensemble, dataset, pictures)
+    for stage, seen in (("baseline_cnn", images), ("tuned_cnn", larger)):
+        logits = runs.load_model(both[stage]).predict(seen[56:], verbose=0).ravel()
+        np.testing.assert_allclose(predictions[f"{stage}_logit"], logits, atol=1e-4)
+    y_true, rows = dataset.table["label"].to_numpy(), np.arange(56, 80)
+    conditions = [("jpeg", 3)]
+    options = {"conditions": conditions}
+    table = comparison.measure_robustness(both, ensemble, pictures[rows], y_true[rows], **options)
+    saved = corruptions.corrupt_batch(larger[rows], "jpeg", severity=3)
+    logits = runs.load_model(both["tuned_cnn"]).predict(saved, verbose=0).ravel()
+    row = table[(table["model"] == "tuned_cnn") & (table["corruption"] == "jpeg")]
+    assert row["accuracy"].item() == pytest.approx(((logits >= 0) == y_true[rows]).mean())
 
 
 def test_robustness_covers_every_model_the_ensemble_and_every_condition(

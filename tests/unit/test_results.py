@@ -89,6 +89,19 @@ def test_only_validation_images_are_looked_at_in_training(finished, dataset):
     assert finished.read_json("validation_metrics.json")["count"] == len(validation)
 
 
+def test_speed_on_large_images_is_measured_by_and_by():
+    class Counting:
+        seen = []
+
+        def predict_on_batch(self, images):
+            self.seen.append(len(images))
+
+    results.images_per_second(Counting(), image_size=320, batch_size=25, seconds=0)
+    warm, measured = Counting.seen[:2], Counting.seen[2:]
+    assert warm == [10, 5]  # each size once: a compiler may treat it apart
+    assert measured == [10, 10, 5]
+
+
 def test_speed_is_measured_in_images_per_second(model):
     fast = results.images_per_second(model, image_size=32, batch_size=64, seconds=0.05)
     assert 10 < fast < 1e7
