@@ -69,7 +69,7 @@ class Result:
 
 
 def make_result(
-    picture: Picture, analysis: Analysis, *, input_size: int, truth: str = ""
+    picture: Picture, analysis: Analysis, *, input_size: int, crop: str = "centre", truth: str = ""
 ) -> Result:
     """Keep what the page needs of an image, and let go of its pixels.
 
@@ -77,20 +77,21 @@ def make_result(
         picture: The image and its file.
         analysis: What the models say, and what it is worth.
         input_size: Side of what the models see in pixels.
+        crop: How they make a square of it, one of `crops.CROPS`.
         truth: True class of a built-in example.
 
     Returns:
         The record of the image.
     """
     image = picture.image
-    same = image.size == (input_size, input_size)
+    same = image.size == (input_size, input_size) and crop != "random"
     preview = at_most(image, PREVIEW)
     return Result(
         name=picture.name,
         size=image.size,
         thumbnail=data_uri(at_most(preview, THUMBNAIL)),
         preview=data_uri(preview),
-        model_input="" if same else data_uri(Image.fromarray(fit_image(image, input_size))),
+        model_input="" if same else data_uri(Image.fromarray(fit_image(image, input_size, crop))),
         input_size=input_size,
         analysis=analysis,
         content=picture.content,

@@ -267,6 +267,6 @@ class RobustnessLab:
         figures = [cards.figure(cards.data_uri(image), caption, caption, max(image.size))]
         if image.size != (side, side):
             seen = f"{caption}, as the models see it"
-            source = cards.data_uri(Image.fromarray(fit_image(image, side)))
+            source = cards.data_uri(Image.fromarray(fit_image(image, side, self._detector.crop)))
             figures.append(cards.figure(source, seen, seen, side))
         return f'<div class="cf-pictures">{"".join(figures)}</div>'

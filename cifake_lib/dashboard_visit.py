@@ -100,9 +100,9 @@ class Visit:
     ) -> None:
         """Judge images and keep them as the newest results; the oldest files are forgotten."""
         analyses = analyst.examine(pictures, threshold=threshold)
-        side = analyst.detector.input_size
+        contract = {"input_size": analyst.detector.input_size, "crop": analyst.detector.crop}
         for picture, analysis in zip(pictures, analyses, strict=True):
-            self.results.insert(0, make_result(picture, analysis, input_size=side, truth=truth))
+            self.results.insert(0, make_result(picture, analysis, **contract, truth=truth))
         kept = 0
         for place, result in enumerate(self.results):
             kept += len(result.content)

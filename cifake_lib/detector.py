@@ -145,7 +145,16 @@ class Detector:
     @property
     def input_size(self) -> int:
         """The largest side in pixels that a model looks at."""
-        return max(run.input_contract[0] for run in self.runs.values())
+        return self._largest[0]
+
+    @property
+    def crop(self) -> str:
+        """How pictures become squares for the model that looks at the largest."""
+        return self._largest[1]
+
+    @property
+    def _largest(self) -> tuple[int, str]:
+        return max((run.input_contract for run in self.runs.values()), key=lambda kind: kind[0])
 
     def predict(self, images: Sequence[Image.Image | np.ndarray]) -> list[Verdict]:
         """Judge images of any size.

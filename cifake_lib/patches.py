@@ -188,15 +188,17 @@ def _comparison(subject: Subject, votes: PatchVote) -> str:
 
 
 def _shrunk_view(subject: Subject) -> str:
-    size = subject.analyst.detector.input_size
+    detector = subject.analyst.detector
+    size, squashed = detector.input_size, detector.crop == "squash"
     word = subject.analysis.record.verdict
     status = "This is the verdict above."
     if word == "UNCERTAIN":
         status = "The verdict above is UNCERTAIN; this is where it leans."
-    if subject.image.width != subject.image.height:
+    if subject.image.width != subject.image.height and not squashed:
         status += " Beyond the middle square nothing is seen."
-    source = data_uri(Image.fromarray(fit_image(subject.image, size)))
-    alt = f"the middle of the picture shrunk to {size} × {size} pixels"
+    source = data_uri(Image.fromarray(fit_image(subject.image, size, detector.crop)))
+    part = "picture" if squashed else "middle of the picture"
+    alt = f"the {part} shrunk to {size} × {size} pixels"
     return f"""
 <figure><figcaption><b>Shrunk to {size} × {size}, as the training images were</b>
 {_lean(subject.analysis.verdict)}<span>{status}</span></figcaption>

@@ -129,7 +129,8 @@ def make_plan(
 
     Raises:
         Refused: For an unknown profile, stage or parameter, a value of the wrong type, an image
-            size or crop that the suite is not made for, a run id that is taken, or a data set that cannot be read.
+            size or crop that the suite is not made for, a run id that is taken, or a data set that
+            cannot be read.
     """
     settings = read_settings()
     from_profile = profile_values(settings, profile)

@@ -29,6 +29,7 @@ class Redness:
     """A detector for which red pictures are FAKE: the redder, the surer."""
 
     input_size = 32
+    crop = "centre"
     missing = {}
 
     def __init__(self, run_id="one"):

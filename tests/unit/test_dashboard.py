@@ -31,6 +31,7 @@ class Redness:
     """A detector for which red pictures are FAKE."""
 
     input_size = 32
+    crop = "centre"
 
     def __init__(self, missing=None, runs=None):
         self.missing, self.runs, self.models = missing or {}, runs or {}, {}

@@ -1,5 +1,7 @@
 """The robustness lab without a browser: what a visitor sees when a slider moves."""
 
+import base64
+import io
 import logging
 import re
 import threading
@@ -24,6 +26,7 @@ class Lightness:
     """A detector for which light pictures are FAKE; it counts the images it was asked about."""
 
     input_size = 32
+    crop = "centre"
 
     def __init__(self, **parameters):
         self.asked = 0
@@ -69,6 +72,22 @@ def text(widget):
     own = widget.value if isinstance(widget, widgets.HTML) else ""
     parts = [own, *(text(child) for child in getattr(widget, "children", ()))]
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", " ".join(parts))).strip()
+
+
+def test_a_model_that_squashes_is_shown_the_whole_picture(said):
+    squashing = RobustnessLab(said.append)
+    detector = Lightness()
+    detector.crop = "squash"
+    halves = np.zeros((40, 80, 3), np.uint8)
+    halves[:, 40:] = 255
+    left = np.concatenate([halves, halves[:, ::-1]], axis=1)  # Dark but for the middle half.
+    use(squashing, detector, examples=[(Image.fromarray(left), "REAL"), *EXAMPLES])
+    squashing.open()
+    squashing.wait()
+    seen = re.findall(r'src="data:image/png;base64,([^"]+)"', squashing._original.value)[-1]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(seen))))
+    assert pixels.shape == (32, 32, 3)
+    assert pixels[:, :7].max() < 20 and pixels[:, 12:20].min() > 235
 
 
 def choose(lab, family=None, severity=None):

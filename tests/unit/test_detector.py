@@ -96,6 +96,9 @@ def test_a_picture_is_prepared_as_the_model_was_trained(crop):
     np.testing.assert_array_equal(cropping.batches[0][0], expected)
     np.testing.assert_array_equal(plainly.batches[0][0], fit_image(Image.fromarray(noise), 32))
     assert not np.array_equal(cropping.batches[0][0], plainly.batches[0][0])
+    # What the page shows is what the model that looks closest sees.
+    closer = detector({"a": Brightness(), "b": Brightness()}, a={"input_size": 64, "crop": crop})
+    assert (closer.input_size, closer.crop) == (64, crop)
 
 
 def test_large_images_are_judged_a_few_at_a_time():

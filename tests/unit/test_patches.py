@@ -18,6 +18,7 @@ class Redness:
     """A detector for which red pictures are FAKE."""
 
     input_size = 32
+    crop = "centre"
 
     def __init__(self):
         self.asked = []
