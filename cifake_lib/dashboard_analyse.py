@@ -72,8 +72,9 @@ class AnalyseTab:
         cancel = button("Cancel", self._cancelled.set)
         self._working = widgets.HBox([self._progress, self._done, cancel])
         self._working.add_class("cf-working")
-        self._summary, self._saves = widgets.HTML(), widgets.HTML()
-        self._bar = widgets.HBox([self._summary, self._saves, button("Clear", self.on_clear)])
+        self._summary = widgets.HTML()
+        self._saves = exports.SaveLinks(self.visit, lambda: self._analyst.provenance, self.say)
+        self._bar = widgets.HBox([self._summary, self._saves.view, button("Clear", self.on_clear)])
         self._bar.add_class("cf-bar-row")
         self._card = widgets.HTML()
         self._evidence = EvidencePanel(sections.sections(self.on_flipped), self._pool)
@@ -247,9 +248,7 @@ class AnalyseTab:
     def _refresh(self) -> None:
         results, refused = self.visit.results, self.visit.refused
         self._summary.value = f'<span class="cf-summary">{cards.summary_line(results)}</span>'
-        self._saves.value = ""
-        if results:
-            self._saves.value = exports.save_links(results, refused, self._analyst.provenance)
+        self._saves.refresh()
         self._history.show(results, refused)
         show(self._bar, bool(results or refused))
         show(self._empty, not results and not self._input.view.disabled)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 
 import ipywidgets as widgets
+from traitlets import Dict, Int, List, Unicode
+
+try:
+    import anywidget
+except ImportError:
+    anywidget = None
 
 from cifake_lib.dashboard_cards import ICONS, Result
 from cifake_lib.exports import Examined
 from cifake_lib.names import display_name
+
+Record = Result | Examined  # of an image, or of a file that could not be examined
 
 STYLE = """
 .cifake .cf-history { overflow-x:auto; max-width:100%; }
@@ -37,16 +47,10 @@ STYLE = """
 .cifake .cf-history .dt-info { color:var(--muted) !important; }
 """
 OPTIONS = {
-    "allow_html": True,  # Everything from a file is escaped below.
     "select": "single",
-    "selected_rows": [],
-    "showIndex": False,
     "pageLength": 10,
     "lengthMenu": [10, 50, 200],
     "order": [[0, "desc"]],
-    "maxBytes": 0,
-    "classes": "compact row-border",
-    "text_in_header_can_be_selected": False,  # A click anywhere on a heading sorts.
     "layout": {
         "topStart": "search",
         "topEnd": "pageLength",
@@ -55,6 +59,82 @@ OPTIONS = {
     },
     "language": {"search": "Filter:", "lengthMenu": "_MENU_ rows a page"},
 }
+
+if anywidget is not None:
+
+    class _Table(anywidget.AnyWidget):
+        """The table of itables, to which each row is sent once.
+
+        Its own widget sends all rows with each change, and imports pandas.
+        """
+
+        _esm = Path(__file__).with_name("history.js")
+        _css = Unicode().tag(sync=True)
+        code = Unicode().tag(sync=True)
+        options = Dict().tag(sync=True)
+        caption = Unicode().tag(sync=True)
+        classes = Unicode("compact row-border").tag(sync=True)
+        _style = Unicode().tag(sync=True)
+        selected_rows = List(Int()).tag(sync=True)
+
+        def __init__(self, itables: Path):
+            """Build it without rows.
+
+            Args:
+                itables: Folder of the package.
+            """
+            static = itables / "widget" / "static"
+            self._records, self._columns = [], []
+            self._asked = False  # A page that does not listen yet would miss the rows.
+            self._lock = threading.Lock()  # Or an older state could be sent after a newer one.
+            code, style = (
+                static.joinpath(name).read_text(encoding="utf-8")
+                for name in ("widget.js", "widget.css")
+            )
+            super().__init__(code=code, _css=style)
+            self.on_msg(lambda *_: self.on_asked())
+
+        def show(self, records: Sequence[Record]) -> None:
+            """Show these rows, of which only those that are new or have changed are sent."""
+            with self._lock:
+                known, self._records = self._records, list(records)
+                new = [
+                    place
+                    for place, record in enumerate(records)
+                    if place >= len(known) or known[place] is not record
+                ]
+                if self._head([records[place] for place in new]):
+                    new = range(len(records))
+                self._send_rows(new)
+                self.selected_rows = []
+
+        def _head(self, records: Sequence[Record]) -> bool:
+            """Give each kind of cell a column; return whether one was missing."""
+            names = [name for record in records for name in _row(0, record)]
+            columns = list(dict.fromkeys([*self._columns, *names]))
+            if columns == self._columns:
+                return False
+            self._columns = columns
+            head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+            self.options = OPTIONS | {
+                "table_html": f"<table><thead><tr>{head}</tr></thead></table>"
+            }
+            return True
+
+        def on_asked(self) -> None:
+            """Send all rows to a page that begins to listen."""
+            with self._lock:
+                self._asked = True
+                self._send_rows(range(len(self._records)))
+
+        def _send_rows(self, places: Sequence[int]) -> None:
+            if not self._asked:
+                return
+            rows = [(place, _row(place + 1, self._records[place])) for place in places]
+            changed = [
+                [place, [row.get(name, "") for name in self._columns]] for place, row in rows
+            ]
+            self.send({"count": len(self._records), "changed": changed})
 
 
 class HistoryTable:
@@ -85,34 +165,35 @@ class HistoryTable:
         """
         # What is sent to the page is its order of arrival, so that a row keeps its place.
         self._results = list(reversed(results))
-        if len(results) + len(refused) < 2:
+        records = [*self._results, *refused]
+        if self._table is not None:
+            self._table.show(records)
+        if len(records) < 2:
             self.view.children = []
             return
-        # Late, because pandas takes 50 MB that a visitor with one picture can spare.
-        import pandas as pd
-
-        rows = [_row(number, result) for number, result in enumerate(self._results, 1)]
-        rows += [_refused(number, record) for number, record in enumerate(refused, len(rows) + 1)]
-        # Texts and whole numbers only: for others itables sends code, which the page's policy bars.
-        table = pd.DataFrame(rows).fillna("")
-        if importlib.util.find_spec("itables") is None:  # On Colab.
-            self.view.children = self._plain(table)
+        found = importlib.util.find_spec("itables")
+        if found is None or anywidget is None:  # On Colab.
+            self.view.children = self._plain(records)
             return
-        from itables.widget import ITable
-
         if self._table is None:
-            self._table = ITable(table, **OPTIONS)
+            self._table = _Table(Path(found.origin).parent)
             self._table.observe(lambda change: self.on_choice(change["new"]), "selected_rows")
-        else:
-            self._table.update(table, **OPTIONS)
+            self._table.show(records)
         self.view.children = [self._table]
 
-    def _plain(self, table) -> list[widgets.Widget]:
+    def _plain(self, records: Sequence[Record]) -> list[widgets.Widget]:
         """The same of core widgets: it neither sorts nor filters."""
         names = [(f"#{row} {result.name}", row) for row, result in enumerate(self._results, 1)]
         choice = widgets.Dropdown(options=[("…", 0), *names], description="Open")
         choice.observe(lambda change: self.on_choice([change["new"] - 1]), "value")
-        return [choice, widgets.HTML(table.to_html(index=False, escape=False, border=0))]
+        rows = [_row(number, record) for number, record in enumerate(records, 1)]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{row.get(name, str())}</td>' for name in columns)}</tr>"
+            for row in rows
+        )
+        return [choice, widgets.HTML(f"<table><thead>{head}</thead><tbody>{body}</tbody></table>")]
 
     def on_choice(self, rows: Sequence[int]) -> None:
         """Open the image of the chosen row; a file that could not be examined has none."""
@@ -120,31 +201,30 @@ class HistoryTable:
             self._on_open(self._results[rows[0]])
 
 
-def _row(number: int, result: Result) -> dict[str, object]:
+def _row(number: int, record: Record) -> dict[str, object]:
+    """Cells by column."""
+    if isinstance(record, Examined):
+        reason = record.error.removeprefix(f"{record.name} ")  # It stands right above.
+        what = _what(escape(record.name), escape(reason))
+        return {"#": number, "Image": "", "Name": what, "Verdict": "–"}
     models = {
-        display_name(key): f"{answer.p_fake:.3f}" for key, answer in result.verdict.models.items()
+        display_name(key): f"{answer.p_fake:.3f}" for key, answer in record.verdict.models.items()
     }
-    width, height = result.size
-    sharp = " cf-pixels" if max(result.size) <= 96 else ""
-    name = escape(result.name)
+    width, height = record.size
+    sharp = " cf-pixels" if max(record.size) <= 96 else ""
+    name = escape(record.name)
     return {
         "#": number,
-        "Image": f'<img class="cf-thumbnail{sharp}" alt="" src="{result.thumbnail}">',
+        "Image": f'<img class="cf-thumbnail{sharp}" alt="" src="{record.thumbnail}">',
         "Name": _what(
             f'<button type="button" class="cf-open" title="Open {name}">{name}</button>',
-            "outside what the models know" if result.analysis.outside else "",
+            "outside what the models know" if record.analysis.outside else "",
         ),
-        "Verdict": f'<b class="cf-{result.word}">{ICONS[result.word]} {result.word}</b>',
-        "P(FAKE)": f"{result.verdict.p_fake:.3f}",
+        "Verdict": f'<b class="cf-{record.word}">{ICONS[record.word]} {record.word}</b>',
+        "P(FAKE)": f"{record.verdict.p_fake:.3f}",
         **models,
         "Size": f"{width} × {height}",
     }
-
-
-def _refused(number: int, record: Examined) -> dict[str, object]:
-    reason = record.error.removeprefix(f"{record.name} ")  # It stands right above.
-    what = _what(escape(record.name), escape(reason))
-    return {"#": number, "Image": "", "Name": what, "Verdict": "–"}
 
 
 def _what(name: str, note: str) -> str:

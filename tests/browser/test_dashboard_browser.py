@@ -154,6 +154,20 @@ def test_several_files_at_once_can_be_sorted_filtered_and_opened_again(page, pic
     assert page.locator(".cf-card").count() == 0
 
 
+def test_a_table_that_is_filtered_stays_so_when_more_comes(page, picture):
+    choose(page, picture("one.png", seed=1), picture("two.png", seed=2))
+    wait_for_rows(page, "two.png", "one.png")
+    page.locator(".cf-history input[type=search]").fill("two")
+    wait_for_rows(page, "two.png")
+    choose(page, picture("three.png", seed=3), picture("twofold.png", seed=4))
+    wait_for_rows(page, "twofold.png", "two.png")
+    assert page.locator(".cf-history input[type=search]").input_value() == "two"
+    page.get_by_role("button", name="Clear").click()
+    page.locator(".cf-empty").wait_for()
+    choose(page, picture("five.png", seed=5), picture("six.png", seed=6))
+    wait_for_rows(page, "six.png", "five.png")
+
+
 def test_markup_in_a_file_name_stays_text(page, picture):
     choose(page, picture("<img src=x onerror=document.title=1>.png"))
     wait_for_images(page, 1)

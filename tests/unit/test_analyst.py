@@ -1,6 +1,7 @@
 """What is said of an image beyond the scores, and on the page what a visitor can do with it."""
 
 import base64
+import csv
 import io
 import json
 import re
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifake_lib import runs
+from cifake_lib import dashboard_exports, runs
 from cifake_lib.analyst import Analyst, Picture
 from cifake_lib.dashboard import Dashboard
 from cifake_lib.dashboard_threshold import PREVALENCES
@@ -223,20 +224,53 @@ def test_the_page_says_what_a_score_means_and_offers_everything_to_take_along(pa
         re.search(r"text/html;charset=utf-8;base64,([^\"]+)", card)[1]
     ).decode()
     assert "What the file says about itself" in sheet and "SHA-256" in sheet
-    assert 'download="verdicts.csv"' in page.analyse._saves.value
-    assert 'download="verdicts.json"' in page.analyse._saves.value
 
 
-def test_refused_files_stay_in_the_tables(page):
+def saved(page, name):
+    """What a visitor gets who clicks on a link."""
+    links = page.analyse._saves
+    if dashboard_exports.anywidget is None:
+        found = re.search(rf'download="{name}" href="data:[^,]+,([^"]+)"', links.view.value)
+        return base64.b64decode(found[1]).decode("utf-8-sig")
+    sent = []
+    links.view.send = sent.append
+    links.on_message(name)
+    (answer,) = sent
+    assert answer["name"] == name
+    return answer["text"].removeprefix("\ufeff")
+
+
+@pytest.fixture(params=["anywidget", "core widgets"])
+def links(request, monkeypatch):
+    if request.param == "core widgets":
+        monkeypatch.setattr(dashboard_exports, "anywidget", None)
+    elif dashboard_exports.anywidget is None:
+        pytest.skip("no anywidget")
+
+
+def test_every_file_of_the_visit_can_be_saved_as_it_came(links, page):
+    assert page.analyse._saves.view.layout.display == "none"
     give(page, *upload("red.png", (250, 0, 0)))
-    before = page.analyse._saves.value
+    assert page.analyse._saves.view.layout.display is None
     give(page, "letter.txt", b"Dear reader")
     give(page, *upload("blue.png", (0, 0, 250)))
-    assert [record.name for record in page.analyse.visit.refused] == ["letter.txt"]
-    assert page.analyse._saves.value != before
+    names = ["red.png", "blue.png", "letter.txt"]
+    rows = list(csv.DictReader(io.StringIO(saved(page, "verdicts.csv"))))
+    assert [row["name"] for row in rows] == names
+    assert [row["verdict"] for row in rows] == ["FAKE", "REAL", ""]
+    document = json.loads(saved(page, "verdicts.json"))
+    assert [image["name"] for image in document["images"]] == names
     page.analyse.on_clear()
     page.wait()
     assert page.analyse.visit.refused == []
+    assert page.analyse._saves.view.layout.display == "none"
+
+
+def test_a_file_that_cannot_be_made_gets_a_sentence(page):
+    if dashboard_exports.anywidget is None:
+        pytest.skip("no anywidget")
+    page.analyse._saves.on_message("passwords.txt")
+    assert "Something went wrong while making the file" in page.analyse.messages.sentences[0]
 
 
 def test_another_threshold_decides_anew_on_every_image(page):

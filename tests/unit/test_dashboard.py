@@ -191,14 +191,17 @@ def test_an_image_of_the_visit_can_be_opened_again(dashboard):
     give(dashboard, ("red.png", picture()), ("<b>.png", picture((0, 0, 255))), ("no.png", b"?"))
     pytest.importorskip("itables")
     table = dashboard.analyse._history
-    rows = table._table.df
-    assert list(rows["Name"].str.replace(r"<[^>]*>", "", regex=True)) == [
+    sent = []
+    table._table.send = sent.append
+    table._table.on_asked()
+    rows = [[str(cell) for cell in row] for _, row in sent[0]["changed"]]
+    assert [re.sub(r"<[^>]*>", "", row[2]) for row in rows] == [
         "red.png",
         "&lt;b&gt;.png",
         "no.png is not an image that can be read: please choose a JPEG, PNG, WebP, HEIC, AVIF, "
         "GIF, BMP or TIFF file.",
     ]
-    assert "FAKE" in rows["Verdict"][0] and "REAL" in rows["Verdict"][1]
+    assert "FAKE" in rows[0][3] and "REAL" in rows[1][3]
     table._table.selected_rows = [0]
     dashboard.wait()
     assert "red.png" in shown_card(dashboard) and "#1" in shown_card(dashboard)
