@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -13,6 +14,7 @@ from tqdm.auto import tqdm
 
 from cifake_lib.data import Dataset
 from cifake_lib.evaluation import scores
+from cifake_lib.images import FORMATS, open_header
 from cifake_lib.intervals import bootstrap_interval
 from cifake_lib.pixels import parts_of
 
@@ -59,7 +61,7 @@ def encoders(dataset: Dataset, rows: np.ndarray | None = None) -> pd.DataFrame:
     paths, found = paths if rows is None else paths.loc[rows], []
     for name in tqdm(paths, desc="Reading headers", unit="file", delay=1):
         file = dataset.folder / name
-        with Image.open(file) as picture:  # Reads no more than the header.
+        with _opened(file) as picture:
             tables, sampling = getattr(picture, "quantization", None), -1
             if isinstance(picture, JpegImagePlugin.JpegImageFile):
                 sampling = JpegImagePlugin.get_sampling(picture)
@@ -96,6 +98,14 @@ def _commonest(column: pd.Series) -> pd.Series:
 
 def _digest(tables: dict) -> str:
     return hashlib.sha256(repr(sorted(tables.items())).encode()).hexdigest()[:8]
+
+
+def _opened(file: Path) -> Image.Image:
+    """Open an image file, of which no more than the header is read."""
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:  # HEIC has an opener of its own, which reads the whole file.
+        return open_header(file.read_bytes(), file.name)
 
 
 def colour_statistics(images: np.ndarray, rows: np.ndarray | None = None) -> pd.DataFrame:

@@ -67,13 +67,14 @@ def agreement(calls: Mapping[str, np.ndarray]) -> pd.DataFrame:
         often as two that guess with the same shares of FAKE.
     """
     table = {
-        first: {
-            second: 1.0 if first == second else cohen_kappa_score(calls[first], calls[second])
-            for second in calls
-        }
-        for first in calls
+        first: {second: _kappa(calls[first], calls[second]) for second in calls} for first in calls
     }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
+
+
+def _kappa(first: np.ndarray, second: np.ndarray) -> float:
+    # Of two that call everything by one name kappa is 0/0.
+    return 1.0 if np.array_equal(first, second) else float(cohen_kappa_score(first, second))
 
 
 def missed_by_all(y_true: np.ndarray, calls: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -118,7 +118,7 @@ def decode_image(data: bytes, *, name: str = "image") -> Image.Image:
             f"received {len(data) / 2**20:.1f} MB; please choose a smaller copy."
         )
     try:
-        with _open(data, name) as image:
+        with open_header(data, name) as image:
             _check_header(image, data, name)
             image.load()
             return _to_rgb(_upright(image), image.format, name)
@@ -164,8 +164,12 @@ def fit_image(image: Image.Image, size: int, crop: str = "centre") -> np.ndarray
     return np.array(image)[edge : edge + size, edge : edge + size]
 
 
-def _open(data: bytes, name: str) -> Image.Image:
-    """Read the header."""
+def open_header(data: bytes, name: str) -> Image.Image:
+    """Read the header of an image file of a format in `READABLE`; its pixels are not decoded yet.
+
+    Raises:
+        ImageError: The file is none of these; the message says what it is.
+    """
     file = _PatientFile(data, name)
     try:
         return Image.open(file, formats=FORMATS)

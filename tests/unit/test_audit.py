@@ -49,6 +49,19 @@ def test_encoder_that_gives_the_class_away_is_found(dataset):
     assert blind["roc_auc"] == 0.5
 
 
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF", "WEBP", "TIFF", "GIF"])
+def test_every_format_that_is_decoded_has_its_encoder_read(dataset, kind):
+    if kind == "HEIF":
+        pillow_heif = pytest.importorskip("pillow_heif")
+        picture = pillow_heif.from_pillow(Image.fromarray(pictures(1, size=64)[0]))
+        picture.save(dataset.folder / "REAL-00.jpg", quality=80)
+    else:
+        Image.fromarray(pictures(1, size=64)[0]).save(dataset.folder / "REAL-00.jpg", kind)
+    read = audit.encoders(dataset, np.array([0, 1]))
+    assert read["format"].tolist() == [kind, "JPEG"]
+    assert read["size"].tolist() == ["64×64", "32×32"]
+
+
 def test_the_largest_side_is_that_of_the_files(dataset):
     Image.fromarray(pictures(1)[0]).resize((40, 90)).save(dataset.folder / "REAL-00.jpg")
     assert audit.largest_side(dataset, np.array([0])) == 90

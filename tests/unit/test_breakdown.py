@@ -50,6 +50,13 @@ def test_kappa_of_a_worked_example():
     assert table.loc["one", "one"] == 1
 
 
+def test_models_that_call_everything_by_one_name_agree():
+    calls = {"one": np.zeros(6, bool), "two": np.zeros(6, bool), "three": np.ones(6, bool)}
+    table = breakdown.agreement(calls)
+    assert table.loc["one", "two"] == 1
+    assert table.loc["one", "three"] == 0
+
+
 def test_images_that_all_miss():
     assert breakdown.missed_by_all(Y_TRUE, CALLS).tolist() == [0, 1, 0, 0, 0, 1]
 
