@@ -8,6 +8,7 @@ of asking. Works with ipywidgets 7 (Colab) and 8.
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from cifake_lib.detector import Detector
 
 LEAD = (
-    "Give this page a picture and three neural networks say whether they take it for a photograph "
+    "Give this page a picture and neural networks say whether they take it for a photograph "
     "(REAL) or for the work of an image generator (FAKE)."
 )
 LOADING = (
@@ -87,17 +88,19 @@ class Dashboard:
         analyse, models, lab, quiz, about: The tabs.
     """
 
-    def __init__(self, *, detector: Detector | None = None, runs: str = "released"):
+    def __init__(self, *, detector: Detector | None = None, runs: str = ""):
         """Build the page; models load in the background so that it appears at once.
 
         Args:
             detector: Loaded models; by default those of `runs` are loaded.
             runs: "released" for the models that come with the project (or, when there are none,
-                the latest), "latest" for those trained last on this machine.
+                the latest), "latest" for those trained last on this machine, "own" for the one
+                that notebook 07 trained last; by default what the environment variable
+                CIFAKE_MODELS says, or else "released".
         """
         log_to_server()
         self.detector: Detector | None = None
-        self._wanted = runs
+        self._wanted = runs or os.environ.get("CIFAKE_MODELS") or "released"
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dashboard")
         self._build()
         self._read_runs()
@@ -202,7 +205,8 @@ class Dashboard:
             folder = paths.released_dir() if self._runs == "released" else paths.runs_dir()
             self._settle(DAMAGED.format(folder=escape(paths.shown(folder))), usable=False)
         except ModelsMissing:
-            self._settle(records.NO_MODEL, usable=False)
+            own = self._runs == "own"
+            self._settle(records.NO_OWN_MODEL if own else records.NO_MODEL, usable=False)
         except Exception:
             logger.exception("failed while loading the models")
             self._settle(NOT_LOADED, usable=False)

@@ -81,7 +81,7 @@ class AnalyseTab:
         self._opened = widgets.VBox([self._card, self._evidence.view])
         self._opened.add_class("cf-opened")
         self._history = HistoryTable(self.on_open)
-        hint = widgets.HTML(f'<p class="cf-note cf-hint">{HINT}</p>')
+        hint = widgets.HTML(f'<p class="cf-note cf-limits">{HINT}</p>')
         ask = [self._input.view, hint, self._gallery, self._threshold.view]
         answer = [self.messages.view, self._working, self._bar, self._empty, self._opened]
         self.view = widgets.VBox(

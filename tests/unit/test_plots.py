@@ -47,15 +47,15 @@ def evaluated():
 
 
 def test_every_model_and_class_has_a_colour_of_its_own():
-    assert list(plots.MODEL_COLOURS) == [*MODELS, "ensemble"]
+    assert list(plots.MODEL_COLOURS) == [*MODELS, "own_model", "ensemble"]
     assert list(plots.CLASS_COLOURS) == ["REAL", "FAKE"]
     everything = [*plots.MODEL_COLOURS.values(), *plots.CLASS_COLOURS.values()]
-    assert len({to_rgb(colour) for colour in everything}) == 6
+    assert len({to_rgb(colour) for colour in everything}) == 7
 
 
 def test_keys_are_shown_as_people_read_them():
     names = [plots.display_name(key) for key in plots.MODEL_COLOURS]
-    assert names == ["Baseline CNN", "Tuned CNN", "ResNet-50", "Ensemble"]
+    assert names == ["Baseline CNN", "Tuned CNN", "ResNet-50", "Your model", "Ensemble"]
     assert plots.display_name("roc_auc") == "ROC AUC"
     assert plots.display_name("precision_fake") == "Precision of FAKE"
     assert plots.display_name("learning_rate") == "Learning rate"
