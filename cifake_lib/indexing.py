@@ -158,11 +158,10 @@ def _listed(folder: Path, labels: Mapping[str, int], names: list[str]) -> pd.Dat
 
 
 def _in_class_folders(folder: Path, labels: Mapping[str, int], names: list[str]) -> pd.DataFrame:
-    rows = [
-        (f"{class_folder.relative_to(folder).as_posix()}/{name}", state, label, split)
-        for split, label, class_folder in _class_folders(folder, labels, names)
-        for name, state in _files(class_folder)
-    ]
+    rows = []
+    for split, label, class_folder in _class_folders(folder, labels, names):
+        above = class_folder.relative_to(folder).as_posix()
+        rows += [(f"{above}/{name}", state, label, split) for name, state in _files(class_folder)]
     listed = pd.DataFrame(rows, columns=["path", "state", "label", "official_split"])
     return listed.assign(source="", group="", reason="")
 
@@ -245,7 +244,8 @@ def _read_contents(folder: Path, names: list[str]) -> pd.DataFrame:
 
 
 def _object_classes(names: pd.Series) -> list[str]:
-    numbers = [CIFAKE_NAME.fullmatch(Path(name).stem) for name in names]
+    stems = (name.rpartition("/")[2].rpartition(".")[0] for name in names)
+    numbers = [CIFAKE_NAME.fullmatch(stem) for stem in stems]
     # Four digits alone could be anyone's file names; CIFAKE's carry numbers in brackets too.
     if not (all(numbers) and any(match[1] for match in numbers)):
         return [""] * len(numbers)
