@@ -19,6 +19,8 @@ def lab(browser, tmp_path):
         page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
         page.goto(address, timeout=READY)
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=READY)
+        # What is run before the kernel is there is forgotten.
+        page.get_by_text("| Idle").first.wait_for(timeout=READY)
         yield page, complaints
         page.context.close()
 
