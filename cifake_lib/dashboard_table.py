@@ -28,7 +28,7 @@ STYLE = """
   margin:0; }
 .cifake .cf-history td { white-space:nowrap; }
 .cifake .cf-history .cf-what { min-width:14em; white-space:normal; overflow-wrap:anywhere; }
-@media (max-width:760px) { .cifake .cf-history .cf-what { min-width:9em; } }
+@media (max-width:960px) { .cifake .cf-history .cf-what { min-width:9em; } }
 .cifake .cf-history .cf-what small { display:block; color:var(--muted); font-size:12.5px; }
 .cifake .cf-history table.dataTable td { vertical-align:middle; }
 .cifake .cf-history .dt-container, .cifake .cf-history .dt-container * { font-family:inherit; }
