@@ -193,15 +193,17 @@ class Analyst:
     def _accuracy_outside(self) -> float | None:
         """Share of right verdicts on changed test images that the scope check refuses."""
         try:
-            table = self.robustness.read_csv("scope.csv")
+            rows = self.robustness.read_rows("scope.csv")
         except RunDamaged as error:
             logger.warning("no accuracy outside the scope: %s", error)
             return None
-        refused = (table["outside"] * table["images"]).where(table["accuracy_outside"].notna(), 0)
-        refused = refused.where(table["kind"] != KNOWN_ORIGIN, 0)
-        if not refused.sum():
-            return None
-        return float((table["accuracy_outside"].fillna(0) * refused).sum() / refused.sum())
+        refused = [
+            (float(row["outside"]) * float(row["images"]), float(row["accuracy_outside"]))
+            for row in rows
+            if row["kind"] != KNOWN_ORIGIN and row["accuracy_outside"] != "nan"
+        ]
+        total = sum(images for images, _ in refused)
+        return sum(images * right for images, right in refused) / total if total else None
 
     def _scoped(self, record: Examined, outside: bool | None) -> Examined:
         if not outside:

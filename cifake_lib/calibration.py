@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 
 logger = logging.getLogger(__name__)
@@ -46,6 +45,8 @@ def fit_temperature(y_true: np.ndarray, logits: np.ndarray) -> float:
         labels are then softened by how few they are (Platt 1999, "Probabilistic outputs for support
         vector machines").
     """
+    from scipy.optimize import minimize_scalar  # 24 MB, for fitting only.
+
     is_fake, logits = np.asarray(y_true) == 1, np.asarray(logits, dtype=np.float64)
     target = is_fake.astype(np.float64)
     if ((logits > 0) == is_fake).all():
@@ -99,6 +100,8 @@ def fit_weights(y_true: np.ndarray, logits: np.ndarray) -> np.ndarray:
     Returns:
         float64 array, shape (models,), at least 0, with sum 1.
     """
+    from scipy.optimize import minimize
+
     signed = np.where(np.asarray(y_true) == 1, 1.0, -1.0) * np.asarray(logits, dtype=np.float64)
     start = np.full(len(signed), 1 / len(signed))
 

@@ -6,7 +6,6 @@ Every number is read from run files. The cards are Markdown; markup in them is d
 from __future__ import annotations
 
 import base64
-import csv
 import re
 from collections.abc import Callable
 from html import escape
@@ -140,13 +139,12 @@ def _changed(records: Records) -> str:
 def _strange(records: Records) -> str:
     measured, run = "", records.robustness
     if run is not None and run.measured(*records.models.values()):
-        with run.checked("origins.csv").open(encoding="utf-8", newline="") as file:
-            rows = [
-                (int(row["images"]), float(row["called_fake"]))
-                for row in csv.DictReader(file)
-                if (row["model"], row["class"]) == ("ensemble", "FAKE")
-                and row["origin"] != KNOWN_ORIGIN
-            ]
+        rows = [
+            (int(row["images"]), float(row["called_fake"]))
+            for row in run.read_rows("origins.csv")
+            if (row["model"], row["class"]) == ("ensemble", "FAKE")
+            and row["origin"] != KNOWN_ORIGIN
+        ]
         if images := sum(count for count, _ in rows):
             caught = sum(count * share for count, share in rows) / images
             measured = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Sequence
 from html import escape
@@ -91,8 +90,7 @@ def measured(analyst: Analyst) -> dict[tuple[str, int], str]:
     if run is None or not run.measured(*analyst.detector.runs.values()):
         return {}
     try:
-        with run.checked("severity.csv").open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["model"] == "ensemble"]
+        rows = [row for row in run.read_rows("severity.csv") if row["model"] == "ensemble"]
     except RunDamaged as error:
         logger.warning("no accuracy by severity: %s", error)
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from dataclasses import dataclass, field
 
@@ -76,8 +77,13 @@ class MeasuredScores:
         Raises:
             RunDamaged: A file differs from the manifest.
         """
-        table = evaluation.read_csv("predictions.csv")
-        return cls(table["ensemble_p_fake"].to_numpy(), table["label"].to_numpy() == 1)
+        # Without pandas, 38 MB that the dashboard can spare.
+        with evaluation.checked("predictions.csv").open(encoding="utf-8", newline="") as file:
+            names = next(csv.reader(file))
+            places = [names.index(name) for name in ("ensemble_p_fake", "label")]
+            options = {"delimiter": ",", "quotechar": '"', "comments": None}
+            p_fake, label = np.loadtxt(file, usecols=places, ndmin=2, **options).T
+        return cls(p_fake, label == 1)
 
     def like(self, p_fake: float) -> SimilarImages | None:
         """Find the test images with about this score, so that they tell what it means.

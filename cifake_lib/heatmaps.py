@@ -7,7 +7,6 @@ what it had learned (Adebayo et al. 2018), which notebook 06 measured. No gradie
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from dataclasses import dataclass
@@ -230,8 +229,7 @@ def _likeness(analyst: Analyst, key: str) -> float:
     if (run := analyst.robustness_of(key)) is None:
         return math.nan
     try:
-        with run.checked("explanations.csv").open(encoding="utf-8", newline="") as file:
-            rows = {(row["model"], row["method"]): row for row in csv.DictReader(file)}
+        rows = {(row["model"], row["method"]): row for row in run.read_rows("explanations.csv")}
         return float(rows[key, METHOD]["rank_correlation"])
     except (RunDamaged, KeyError) as error:
         logger.warning("no check with random weights: %s", error)

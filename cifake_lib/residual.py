@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from cifake_lib.analyst import SCOPE_MODEL
 from cifake_lib.dashboard_cards import ICONS
 from cifake_lib.runs import RunDamaged
-from cifake_lib.spectrum import BINS, mean_spectrum, radial_profiles
+from cifake_lib.spectrum import BINS, mean_spectrum, ring_means
 
 if TYPE_CHECKING:
     from cifake_lib.analyst import Analyst
@@ -79,7 +79,7 @@ def spectrum_html(subject: Subject) -> str:
     side = min(2 ** (min(image.size).bit_length() - 1), LARGEST)
     part = np.asarray(_middle(image, side, side))[None]
     # The lowest ring holds nothing but the mean, which is taken away before.
-    profile = radial_profiles(part, bins=min(side // 2, 2 * BINS)).to_numpy()[0, 1:]
+    profile = ring_means(part, bins=min(side // 2, 2 * BINS))[0, 1:]
     known = _known_profiles(subject.analyst) if image.size == (2 * BINS, 2 * BINS) else {}
     known_lines = " and of the training images" if known else ""
     noise = noise_residual(image)

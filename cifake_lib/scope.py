@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cifake_lib.crops import images_together
-from cifake_lib.spectrum import radial_profiles
+from cifake_lib.spectrum import ring_means
 
 if TYPE_CHECKING:
     import keras
@@ -96,7 +96,7 @@ class Scope:
     """What is known of the training images, fitted once and kept with a run.
 
     Attributes:
-        spectrum: Of the rings of the power spectrum, see `spectrum.radial_profiles`.
+        spectrum: Of the rings of the power spectrum, see `spectrum.ring_means`.
         content: Of the network's features.
         known_spectrum: Sorted distances of the validation images by spectrum.
         known_content: The same by content.
@@ -132,9 +132,9 @@ class Scope:
             largest: See the attribute.
         """
         images, labels = train
-        spectrum = Gaussian.fit(radial_profiles(images).to_numpy(), labels)
+        spectrum = Gaussian.fit(ring_means(images), labels)
         content = Gaussian.fit(features(model, images), labels)
-        by_spectrum = spectrum.distance(radial_profiles(validation).to_numpy())
+        by_spectrum = spectrum.distance(ring_means(validation))
         by_content = content.distance(features(model, validation))
         known_spectrum, known_content = np.sort(by_spectrum), np.sort(by_content)
         strangeness = np.maximum(
@@ -155,7 +155,7 @@ class Scope:
             by spectrum or by content, whichever is more; beyond all of them 1 plus the part by
             which the image is farther than the farthest.
         """
-        by_spectrum = self.spectrum.distance(radial_profiles(images).to_numpy())
+        by_spectrum = self.spectrum.distance(ring_means(images))
         by_content = self.content.distance(features(model, images))
         return np.maximum(
             _rank(by_spectrum, self.known_spectrum), _rank(by_content, self.known_content)

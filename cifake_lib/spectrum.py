@@ -1,9 +1,15 @@
 """The power spectrum of images: how much of them is coarse, and how much is fine."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from cifake_lib.pixels import parts_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BINS = 16
 
@@ -35,6 +41,16 @@ def radial_profiles(
     Returns:
         One row per image: mean log10 power in `ring_0`, the lowest frequencies, and so on.
     """
+    import pandas as pd  # 38 MB that the dashboard can spare.
+
+    columns = [f"ring_{index}" for index in range(bins)]
+    return pd.DataFrame(ring_means(images, rows, bins=bins), columns=columns, index=rows)
+
+
+def ring_means(
+    images: np.ndarray, rows: np.ndarray | None = None, *, bins: int = BINS
+) -> np.ndarray:
+    """Return the numbers of `radial_profiles`, float64 `(images, bins)`."""
     frequency = np.fft.fftshift(np.fft.fftfreq(images.shape[1]))
     radius = np.hypot(*np.meshgrid(frequency, frequency)).ravel()
     rings = [(radius >= low / bins / 2) & (radius < (low + 1) / bins / 2) for low in range(bins)]
@@ -42,8 +58,7 @@ def radial_profiles(
     for part in parts_of(images, rows):
         flat = _log_power(part).reshape(len(part), -1).astype(np.float64)
         profiles.append(np.column_stack([flat[:, ring].mean(axis=1) for ring in rings]))
-    columns = [f"ring_{index}" for index in range(bins)]
-    return pd.DataFrame(np.concatenate(profiles), columns=columns, index=rows)
+    return np.concatenate(profiles)
 
 
 def _log_power(images: np.ndarray) -> np.ndarray:

@@ -7,6 +7,8 @@ import json
 import logging
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import zipfile
 
@@ -578,6 +580,34 @@ def test_an_upload_while_models_load_waits_for_them(released, monkeypatch):
 )
 def test_confidence_is_never_certainty(probability, words):
     assert percent(probability) == words
+
+
+def test_a_visit_imports_only_what_it_needs(tmp_path):
+    """Of the released models; each of these libraries takes memory from every visitor."""
+    pytest.importorskip("ai_edge_litert")
+    script = """
+import sys
+from PIL import Image
+from cifake_lib.dashboard import Dashboard
+
+page = Dashboard()
+assert page.wait()
+for side in (32, 900):
+    Image.new("RGB", (side, side), "red").save(f"{side}.png")
+    content = open(f"{side}.png", "rb").read()
+    page.analyse.on_files([(f"{side}.png", len(content), content)])
+    page.wait()
+for place in range(5):
+    page.on_tab(place)
+    page.wait()
+assert "UNCERTAIN" in page.analyse._card.value and len(page.analyse.visit.results) == 2
+heavy = ("matplotlib", "pandas", "sklearn", "scipy.optimize", "scipy.stats", "tensorflow", "keras")
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_a_page_that_missed_a_change_hears_it_again(monkeypatch):

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from scipy.stats import binomtest
 from sklearn import metrics
 
 from cifake_lib.calibration import expected_calibration_error
@@ -17,7 +18,7 @@ from cifake_lib.evaluation import (
     operating_points,
     scores,
 )
-from cifake_lib.intervals import CONFUSION_METRICS, bootstrap_interval
+from cifake_lib.intervals import CONFUSION_METRICS, bootstrap_interval, share_interval
 
 
 def detector(count, *, separation=2.0, seed=0):
@@ -311,3 +312,11 @@ def test_calibration_before_and_after_the_temperature():
         assert row[f"log_loss_{state}"] == pytest.approx(metrics.log_loss(y_true, expit(scored)))
         assert row[f"brier_{state}"] == pytest.approx(np.mean((expit(scored) - y_true) ** 2))
     assert row["ece_after"] < 0.03 < row["ece_before"]
+
+
+@pytest.mark.parametrize("total", [1, 7, 100, 9999])
+def test_the_interval_of_a_share_is_that_of_scipy(total):
+    for count in {0, 1, total // 3, total - 1, total}:
+        expected = binomtest(count, total).proportion_ci(method="wilson")
+        assert share_interval(count, total) == pytest.approx(tuple(expected), abs=1e-12)
+    assert share_interval(0, total)[0] >= 0 and share_interval(total, total)[1] <= 1
