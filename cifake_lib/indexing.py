@@ -94,11 +94,11 @@ def index_images(
     index = index.loc[~left_out, columns].reset_index(drop=True)
     if len(skipped):
         logger.warning(
-            "%d of %d files in %s were left out; the first: %s (%s)",
+            "%d of %d files in %s were left out; the first: %s",
             len(skipped),
             len(left_out),
             folder,
-            *skipped.iloc[0],
+            _said(*skipped.iloc[0]),
         )
     return index, skipped
 
@@ -114,13 +114,15 @@ def _check_usable(folder: Path, index: pd.DataFrame, readable: pd.Series, names:
     skipped = index[index["reason"] != ""]
     for label, name in enumerate(names):
         if not (used["label"] == label).any():
-            first = (
-                "; the first: {path} ({reason})".format(**skipped.iloc[0]) if len(skipped) else ""
-            )
+            first = [_said(*row) for row in skipped[["path", "reason"]].head(1).to_numpy()]
             raise DatasetError(
-                f"Expected images of the class {name} in {folder}, found none that can be read "
-                f"({len(skipped)} files were left out{first})."
+                f"Expected images of the class {name} in {folder}, found none that can be read: "
+                f"{len(skipped)} files were left out{'; the first: ' + first[0] if first else '.'}"
             )
+
+
+def _said(path: str, reason: str) -> str:
+    return reason if path in reason else f"{path}: {reason}"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,6 +178,22 @@ def test_an_image_of_another_kind_gets_a_reason_and_no_stamp(evaluation, robustn
     # Blurred test images, 80 of them refused; those of no known class do not count.
     assert "they were right 60 % of the time" in analysis.record.reason
     assert analysis.record.meaning == ""
+
+
+def test_a_photograph_is_no_stranger_to_models_that_were_trained_on_photographs(
+    evaluation, robustness, monkeypatch
+):
+    fitted = Scope.load(robustness.folder / "scope.npz")
+    trained = replace(fitted, largest=2000)
+    photograph = Image.new("RGB", (3000, 2000), "red")
+    monkeypatch.setattr(Scope, "load", lambda path: trained)
+    flat = judged(Analyst(Redness(), evaluation, robustness), photograph)
+    # It is flat, which is strange at any size; but nobody says that they fail on photographs.
+    assert flat.outside and "ordinary size" not in flat.record.reason
+    monkeypatch.setattr(Scope, "outside", lambda scope, model, images: np.zeros(len(images), bool))
+    assert judged(Analyst(Redness(), evaluation, robustness), photograph).outside is False
+    larger = Image.new("RGB", (4001, 2000), "red")
+    assert judged(Analyst(Redness(), evaluation, robustness), larger).outside
 
 
 def test_a_changed_file_of_the_evaluation_leaves_the_plain_verdict(evaluation, robustness):

@@ -295,9 +295,7 @@ def test_nothing_that_can_be_decoded_names_a_file_and_what_it_is(tmp_path):
     folder = make_folder(tmp_path / "mine")
     for path in folder.rglob("*.png"):
         path.write_text("no image")
-    with pytest.raises(
-        DatasetError, match=r"6 files were left out; the first: FAKE/0\.png \(.*not"
-    ):
+    with pytest.raises(DatasetError, match=r"6 files were left out; the first: FAKE/0\.png is not"):
         load_dataset(folder)
 
 
