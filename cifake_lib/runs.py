@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifake_lib import paths, provenance
+from cifake_lib import paths, provenance, recipes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,10 +72,7 @@ class Run:
     @property
     def recipe(self) -> str:
         """Name that runs share which differ in nothing but their seed."""
-        own = ("run_id", "profile", "seed")
-        same = {k: v for k, v in self.manifest["parameters"].items() if k not in own}
-        # The letter keeps a table from reading it as a number.
-        return f"r{hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:8]}"
+        return recipes.recipe(self.manifest["parameters"])
 
     @property
     def unseen_corruption(self) -> str:
@@ -243,7 +240,7 @@ def start_run(
     }
     if (folder / STARTED).is_file():
         before = json.loads((folder / STARTED).read_text(encoding="utf-8"))
-        if before["parameters"] != started["parameters"]:
+        if recipes.told(before["parameters"]) != recipes.told(started["parameters"]):
             raise ValueError(
                 f"The interrupted run {paths.shown(folder)} was started with other parameters: "
                 f"expected {before['parameters']}, received {started['parameters']}."

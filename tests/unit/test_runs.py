@@ -349,3 +349,30 @@ def test_runs_that_differ_in_their_seed_alone_share_a_recipe():
 
     assert recipe(seed=1, run_id="a") == recipe(seed=2, run_id="b", profile="full")
     assert recipe(seed=1) != recipe(seed=1, corruption_share=0.5)
+
+
+def test_a_parameter_that_came_later_makes_no_other_recipe_of_what_was_done_before(monkeypatch):
+    monkeypatch.delenv("CIFAKE_RELEASED")
+
+    def recipe(stage, **later):
+        parameters = runs.find_run(stage, released=True).manifest["parameters"]
+        return runs.Run(stage, Path(), {"parameters": parameters | later}).recipe
+
+    data = {"class_names": ["REAL", "FAKE"], "split_shares": [], "left_out_sources": []}
+    later = {
+        "baseline_cnn": {"builder": "baseline_cnn"},
+        "tuned_cnn": {"search_space": "tuned_cnn", "initial_weights": "none"},
+        "resnet50": {"backbone": "resnet50", "head": "global_average"},
+    }
+    for stage, own in later.items():
+        assert recipe(stage, **data, **own, crop="centre") == recipe(stage)
+        assert recipe(stage, crop="squash") != recipe(stage)
+        assert recipe(stage, split_shares=[0.7, 0.2, 0.1]) != recipe(stage)
+    assert recipe("resnet50", initial_weights="none") != recipe("resnet50")
+
+
+def test_an_interrupted_run_goes_on_though_its_notebook_has_gained_a_parameter():
+    runs.start_run("resnet50", run_id="x", parameters={"epochs": 3})
+    runs.start_run("resnet50", run_id="x", parameters={"epochs": 3, "crop": "centre"})
+    with pytest.raises(ValueError, match="other parameters"):
+        runs.start_run("resnet50", run_id="x", parameters={"epochs": 3, "crop": "squash"})
