@@ -12,13 +12,30 @@ from cifake_lib.layers import BatchNormalization, logit
 layers = keras.layers
 
 
-def _convolutions(x, filters: int, count: int):
-    for _ in range(count):
-        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-        # Not the default .99: a small data set has too few steps for it to converge.
-        x = BatchNormalization(momentum=0.9)(x)
-        x = layers.ReLU()(x)
+def _scaled_input(image_size: int, augmentation: Sequence[str]):
+    inputs, x = augmented_input(image_size, augmentation)
+    return inputs, layers.Rescaling(1 / 127.5, offset=-1, name="scale")(x)
+
+
+def _blocks(x, filters: Sequence[int], convolutions: int):
+    """Convolve several times for each number of filters, and halve the image in between."""
+    for block, count in enumerate(filters):
+        if block:
+            x = layers.MaxPooling2D()(x)
+        for _ in range(convolutions):
+            x = layers.Conv2D(count, 3, padding="same", use_bias=False)(x)
+            # Not the default .99: a small data set has too few steps for it to converge.
+            x = BatchNormalization(momentum=0.9)(x)
+            x = layers.ReLU()(x)
     return x
+
+
+def _plain_convolutions(x, filters: Sequence[int], *, kernel_size: int):
+    """Convolve once for each number of filters, and halve the image after each."""
+    for count in filters:
+        x = layers.Conv2D(count, kernel_size, padding="same", activation="relu")(x)
+        x = layers.MaxPooling2D()(x)
+    return layers.Flatten()(x)
 
 
 def build_baseline_cnn(
@@ -43,13 +60,8 @@ def build_baseline_cnn(
     Returns:
         An uncompiled model, `(batch, image_size, image_size, 3)` → float32 logit `(batch, 1)`.
     """
-    inputs, x = augmented_input(image_size, augmentation)
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(x)
-    for block, count in enumerate(filters):
-        if block:
-            x = layers.MaxPooling2D()(x)
-        x = _convolutions(x, count, 2)
-    x = layers.GlobalAveragePooling2D()(x)
+    inputs, x = _scaled_input(image_size, augmentation)
+    x = layers.GlobalAveragePooling2D()(_blocks(x, filters, 2))
     x = layers.Dropout(dropout)(x)
     return keras.Model(inputs, logit(x), name="baseline_cnn")
 
@@ -80,12 +92,9 @@ def build_tuned_cnn(
     """
     if pooling not in ("global_average", "flatten"):
         raise ValueError(f"Expected pooling 'global_average' or 'flatten', received {pooling!r}")
-    inputs, x = augmented_input(image_size, augmentation)
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(x)
-    for block, factor in enumerate((1, 2, 4, 4)[:blocks]):
-        if block:
-            x = layers.MaxPooling2D()(x)
-        x = _convolutions(x, width * factor, convolutions_per_block)
+    inputs, x = _scaled_input(image_size, augmentation)
+    filters = [width * factor for factor in (1, 2, 4, 4)[:blocks]]
+    x = _blocks(x, filters, convolutions_per_block)
     x = layers.GlobalAveragePooling2D()(x) if pooling == "global_average" else layers.Flatten()(x)
     x = layers.Dropout(dropout)(x)
     return keras.Model(inputs, logit(x), name="tuned_cnn")
@@ -111,9 +120,9 @@ def build_two_conv_cnn(
     Returns:
         An uncompiled model, `(batch, image_size, image_size, 3)` → float32 logit `(batch, 1)`.
     """
-    inputs, x = augmented_input(image_size, augmentation)
+    inputs, x = _scaled_input(image_size, augmentation)
     x = _plain_convolutions(x, (filters, filters), kernel_size=3)
-    x = layers.Dense(dense_units, activation="relu")(layers.Flatten()(x))
+    x = layers.Dense(dense_units, activation="relu")(x)
     x = layers.Dropout(dropout)(x)
     return keras.Model(inputs, logit(x), name="two_conv_cnn")
 
@@ -134,17 +143,8 @@ def build_three_conv_cnn(
     Returns:
         An uncompiled model, `(batch, image_size, image_size, 3)` → float32 logit `(batch, 1)`.
     """
-    inputs, x = augmented_input(image_size, augmentation)
+    inputs, x = _scaled_input(image_size, augmentation)
     x = _plain_convolutions(x, (16, 32, 16), kernel_size=4)
-    x = layers.Dense(32, activation="relu")(layers.Flatten()(x))
+    x = layers.Dense(32, activation="relu")(x)
     x = layers.Dropout(dropout)(x)
     return keras.Model(inputs, logit(x), name="three_conv_cnn")
-
-
-def _plain_convolutions(x, filters: Sequence[int], *, kernel_size: int):
-    """Scale, then convolve and halve the image once for each number of filters."""
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(x)
-    for count in filters:
-        x = layers.Conv2D(count, kernel_size, padding="same", activation="relu")(x)
-        x = layers.MaxPooling2D()(x)
-    return x
