@@ -121,25 +121,20 @@ def source_folds(table: pd.DataFrame, count: int = 5) -> list[list[str]]:
     Raises:
         ValueError: Some fold would lack a class.
     """
-    counts = pd.crosstab(table["source"], table["label"]).drop(index="", errors="ignore")
-    counts = counts.reindex(columns=[0, 1], fill_value=0)
-    shares = counts / counts.sum().clip(lower=1)
-    # The largest first; each goes where it adds least to what its classes have there already.
-    shares = shares.loc[
-        shares.assign(sum=shares.sum(axis=1)).sort_values(["sum"], kind="stable").index[::-1]
-    ]
-    filled, folds = np.zeros((count, 2)), [[] for _ in range(count)]
-    for source, share in zip(shares.index, shares.to_numpy(), strict=True):
-        chosen = int(np.argmin(filled @ share))
-        filled[chosen] += share
-        folds[chosen].append(source)
-    if not filled.all():
+    from sklearn.model_selection import StratifiedGroupKFold  # Only those who leave sources out.
+
+    table = table[table["source"] != ""]
+    labels, sources = table["label"], table["source"]
+    parts = StratifiedGroupKFold(count).split(labels, labels, sources)
+    tested = [table.iloc[test] for _, test in parts]
+    if min(part["label"].nunique() for part in tested) < 2:
+        named = sources.groupby(labels).nunique().reindex([0, 1], fill_value=0)
         raise ValueError(
-            f"Expected sources of both classes for each of {count} folds, received "
-            f"{(counts[0] > 0).sum()} sources of REAL and {(counts[1] > 0).sum()} of FAKE: ask for "
-            "fewer folds, or name more sources in index.csv."
+            f"Expected sources of both classes for each of {count} folds, received {named[0]} "
+            f"sources of REAL and {named[1]} of FAKE: ask for fewer folds, or name more sources in "
+            "index.csv."
         )
-    return [sorted(sources) for sources in folds]
+    return [sorted(set(part["source"])) for part in tested]
 
 
 def split_hash(table: pd.DataFrame) -> str:
