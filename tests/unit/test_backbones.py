@@ -88,7 +88,8 @@ def test_one_step_of_training_is_kept_by_the_stored_weights(case, tmp_path):
     # Some start so near to nothing that a single step is below their precision.
     assert moved[0] > 0 and moved[-1] > 0 and np.mean(np.array(moved) > 0) > 0.8
     keras.Model(ours.inputs, ours.outputs).save_weights(tmp_path / "model.weights.h5")
-    builder, arguments = models.choose(key, image_size=size, augmentation=())
+    sizes = {"image_size": size, "input_size": size}
+    builder, arguments = models.choose(key, **sizes, augmentation=())
     again = runs.rebuild(builder, arguments, tmp_path / "model.weights.h5")
     np.testing.assert_allclose(run(again, images), run(ours, images), rtol=1e-5, atol=1e-6)
 
