@@ -15,6 +15,7 @@ from cifake_lib import data, paths, runs, sample, splits
 from cifake_lib.cards_beyond import beyond_sections
 from cifake_lib.cards_results import result_sections
 from cifake_lib.cards_training import energy, hardware, initial_weights, listed, training_sections
+from cifake_lib.names import in_percent
 from cifake_lib.runs import Run
 from cifake_lib.summary import table
 
@@ -144,7 +145,7 @@ def data_card() -> str:
     sides = [
         f"{name} is the data set's own folder"
         if (split["official_split"] == name).any()
-        else f"{share:.0%} of the buckets are for {name}"
+        else f"{in_percent(share, 0)} of the buckets are for {name}"
         for name, share in shares.items()
     ]
     limits = [

@@ -7,6 +7,7 @@ import pandas as pd
 
 from cifake_lib import plots, runs
 from cifake_lib.data import KNOWN_ORIGIN
+from cifake_lib.names import in_percent
 from cifake_lib.summary import table
 
 
@@ -42,9 +43,9 @@ def _deliveries(known: pd.DataFrame) -> list:
     rows = [
         [
             plots.display_name(row.delivery),
-            f"{row.flipped:.0%}",
-            f"{row.real_flipped:.0%}",
-            f"{row.fake_flipped:.0%}",
+            in_percent(row.flipped, 0),
+            in_percent(row.real_flipped, 0),
+            in_percent(row.fake_flipped, 0),
         ]
         for row in known.itertuples()
         if row.delivery != "none"
@@ -63,7 +64,7 @@ def _origins(known: pd.DataFrame) -> list:
             plots.display_name(row.origin),
             row["class"],
             f"{row.images:,}",
-            f"{row.called_fake:.0%}",
+            in_percent(row.called_fake, 0),
             f"{row.roc_auc:.3f}",
         ]
         for _, row in others.iterrows()
@@ -81,9 +82,9 @@ def _scope(run: runs.Run) -> list:
     rows = [
         [
             plots.display_name(row.kind),
-            f"{row.outside:.0%}",
-            "–" if pd.isna(row.accuracy_inside) else f"{row.accuracy_inside:.1%}",
-            "–" if pd.isna(row.accuracy_outside) else f"{row.accuracy_outside:.1%}",
+            in_percent(row.outside, 0),
+            "–" if pd.isna(row.accuracy_inside) else in_percent(row.accuracy_inside),
+            "–" if pd.isna(row.accuracy_outside) else in_percent(row.accuracy_outside),
         ]
         for row in known.itertuples()
     ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from cifake_lib import corruptions, plots, robustness
+from cifake_lib.names import in_percent, interval_in_percent
 from cifake_lib.runs import Run
 from cifake_lib.summary import table
 
@@ -78,8 +79,9 @@ def _scores(key: str, metrics: dict, evaluation: Run) -> list[str]:
     rows = []
     for name, form in _MEASURES.items():
         low, high = metrics["intervals"].get(name, (None, None))
-        interval = "" if low is None else f"{low:{form}}–{high:{form}}"
-        rows.append([plots.display_name(name), f"{metrics[name]:{form}}", interval])
+        interval = "" if low is None else f"{low:{form}}".rstrip("%") + f"–{high:{form}}"
+        row = [plots.display_name(name), f"{metrics[name]:{form}}", interval]
+        rows.append([cell.replace("%", " %") for cell in row])
     (tn, fp), (fn, tp) = metrics["confusion"]
     predictions = evaluation.read_csv("predictions.csv")
     called_fake = predictions[f"{key}_p_fake"] >= metrics["threshold"]
@@ -88,8 +90,8 @@ def _scores(key: str, metrics: dict, evaluation: Run) -> list[str]:
     if len(right):
         worst, best = right.idxmin(), right.idxmax()
         by_kind = (
-            f"By kind of object the accuracy runs from {right[worst]:.1%} ({worst}) to "
-            f"{right[best]:.1%} ({best})."
+            f"By kind of object the accuracy runs from {in_percent(right[worst])} ({worst}) to "
+            f"{in_percent(right[best])} ({best})."
         )
     return [
         f"{metrics['count']:,} images, not used in training, to fit the temperature or to choose "
@@ -116,7 +118,8 @@ def _over_seeds(run: Run, evaluation: Run) -> list[str]:
         f"{names[name]} {row[f'{name}_mean']:{form}} ± {row[f'{name}_deviation']:{form}}"
         for name, form in forms.items()
     ]
-    return [f"Over {row['seeds']:.0f} seeds, mean ± standard deviation: {', '.join(shown)}."]
+    text = ", ".join(shown).replace("%", " %")
+    return [f"Over {row['seeds']:.0f} seeds, mean ± standard deviation: {text}."]
 
 
 def _operating_points(points: Mapping[str, Mapping]) -> list[str]:
@@ -127,8 +130,8 @@ def _operating_points(points: Mapping[str, Mapping]) -> list[str]:
             [
                 f"`{name}`: {_POINTS[name]}" if name in _POINTS else f"`{name}`",
                 f"{point['threshold']:.6g}",
-                f"{point['true_positive_rate']:.1%} ({low:.1%}–{high:.1%})",
-                f"{point['false_positive_rate']:.1%}",
+                f"{in_percent(point['true_positive_rate'])} ({interval_in_percent(low, high)})",
+                in_percent(point["false_positive_rate"]),
             ]
         )
     return [
@@ -153,9 +156,10 @@ def _robustness(
                 f"{name} (not in training)" if row.corruption in unseen else name,
                 "" if clean else f"{row.level:g}",
                 "" if clean else corruptions.CORRUPTIONS[row.corruption].unit,
-                f"{row.accuracy:.1%} ({row.accuracy_low:.1%}–{row.accuracy_high:.1%})",
-                f"{row.true_positive_rate:.1%}",
-                f"{row.true_negative_rate:.1%}",
+                f"{in_percent(row.accuracy)} "
+                f"({interval_in_percent(row.accuracy_low, row.accuracy_high)})",
+                in_percent(row.true_positive_rate),
+                in_percent(row.true_negative_rate),
                 f"{row.roc_auc:.4f}",
             ]
         )
@@ -166,9 +170,9 @@ def _robustness(
     return [
         f"{images:,} of the test images, corrupted in {len(conditions) - 1} ways.",
         table([*head, "TNR, REAL left alone", "ROC AUC"], rows),
-        f"Mean accuracy over the corruptions {summary.mean:.1%}, worst {worst.accuracy:.1%} "
-        f"({_condition(worst)})."
-        + (f" Mean over what training left out: {summary.unseen:.1%}." if unseen else ""),
+        f"Mean accuracy over the corruptions {in_percent(summary.mean)}, worst "
+        f"{in_percent(worst.accuracy)} ({_condition(worst)})."
+        + (f" Mean over what training left out: {in_percent(summary.unseen)}." if unseen else ""),
     ]
 
 
@@ -194,11 +198,11 @@ def _clean_twin(run: Run, evaluation: Run) -> list[str]:
     other = (clean["seed"] != own["seed"].iloc[0]).sort_values(kind="stable").index[0]
     rows = [
         [
-            f"{row.corruption_share:.0%}",
+            in_percent(row.corruption_share, 0),
             f"{row.seed}",
-            f"{row.accuracy:.1%}",
-            f"{row.robust_mean:.1%}",
-            f"{row.robust_worst:.1%}",
+            in_percent(row.accuracy),
+            in_percent(row.robust_mean),
+            in_percent(row.robust_worst),
         ]
         for row in pd.concat([own, clean.loc[[other]]]).itertuples()
     ]
@@ -217,7 +221,8 @@ def _limits(conditions: pd.DataFrame) -> list[str]:
         more, less = ("FAKE pass as REAL", "REAL are called FAKE")[:: 1 if found < alone else -1]
         failures = (
             f"Failures lean to one side. In the worst condition ({_condition(worst)}) it finds "
-            f"{found:.1%} of FAKE and leaves {alone:.1%} of REAL alone: more {more} than {less}."
+            f"{in_percent(found)} of FAKE and leaves {in_percent(alone)} of REAL alone: more "
+            f"{more} than {less}."
         )
     return [
         "It knows small images only: one size, one source of photographs (CIFAR-10), one generator "

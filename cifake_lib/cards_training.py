@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from cifake_lib import corruptions, plots, profiles
+from cifake_lib.names import in_percent
 from cifake_lib.provenance import WATTS_PER_CORE, training_energy_wh
 from cifake_lib.runs import Run
 from cifake_lib.summary import table
@@ -118,12 +119,17 @@ def _data(run: Run) -> list:
     if share := parameters.get("corruption_share"):
         unseen = parameters.get("unseen_corruption", "")
         seen = [plots.display_name(name) for name in corruptions.CORRUPTIONS if name != unseen]
-        corrupted = f"{share:.0%} of the training images were corrupted: {', '.join(seen)}."
+        corrupted = (
+            f"{in_percent(share, 0)} of the training images were corrupted: {', '.join(seen)}."
+        )
         if unseen:
             corrupted += f" Left out, to see what carries over: {plots.display_name(unseen)}."
     mixed = []
     if share := parameters.get("cutmix_share"):
-        mixed = [f"{share:.0%} of them got a rectangle of another one, and of its label (CutMix)."]
+        mixed = [
+            f"{in_percent(share, 0)} of them got a rectangle of another one, and of its label "
+            "(CutMix)."
+        ]
     if teacher := parameters.get("teacher"):
         mixed.append(
             f"Taught by the run `{teacher}`: the training targets are its answers to "

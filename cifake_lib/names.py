@@ -62,3 +62,8 @@ def name_after_runs(found: Mapping[str, Run]) -> None:
 def in_percent(share: float, digits: int = 1) -> str:
     """Return what people read for a share: `"97.3 %"`."""
     return f"{share:.{digits}%}".replace("%", " %")
+
+
+def interval_in_percent(low: float, high: float, digits: int = 1) -> str:
+    """Return what people read for an interval of shares: `"96.8–97.7 %"`."""
+    return f"{100 * low:.{digits}f}–{in_percent(high, digits)}"

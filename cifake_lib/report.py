@@ -15,6 +15,7 @@ from PIL import Image
 from cifake_lib import cards, corruptions, paths, plots, plots_robustness, robustness, runs
 from cifake_lib.cards_training import retrain_command
 from cifake_lib.intervals import share_interval
+from cifake_lib.names import in_percent
 
 PUBLISHED = "published.csv"  # what others report on CIFAKE, each row with its source
 _SECTION = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
@@ -47,9 +48,9 @@ def results_section() -> str:
             f"| {model['f1']:.4f} ({low:.4f}–{high:.4f}) "
             f"| {_over_seeds(seeds, key, found)} "
             f"| {model['roc_auc']:.4f} "
-            f"| {model['operating_points']['fpr_1']['true_positive_rate']:.1%} "
+            f"| {in_percent(model['operating_points']['fpr_1']['true_positive_rate'])} "
             f"| {model['ece']:.3f} "
-            f"| {summary.loc[key, 'mean']:.1%}, {summary.loc[key, 'worst']:.1%} |"
+            f"| {in_percent(summary.loc[key, 'mean'])}, {in_percent(summary.loc[key, 'worst'])} |"
         )
     data = evaluation.manifest["data"]
     trained = sum(found["resnet50"].manifest["data"]["counts"]["train"].values())

@@ -199,7 +199,10 @@ def test_results_are_those_of_the_evaluation(key):
     card = cards.ensemble_card() if key == "ensemble" else cards.model_card(key)
     model = measured(key)
     low, high = model["intervals"]["accuracy"]
-    assert cells(card, "Accuracy")[1:] == [f"{model['accuracy']:.1%}", f"{low:.1%}–{high:.1%}"]
+    assert cells(card, "Accuracy")[1:] == [
+        f"{100 * model['accuracy']:.1f} %",
+        f"{100 * low:.1f}–{100 * high:.1f} %",
+    ]
     low, high = model["intervals"]["roc_auc"]
     assert cells(card, "ROC AUC")[1:] == [f"{model['roc_auc']:.4f}", f"{low:.4f}–{high:.4f}"]
     assert cells(card, "Brier")[1:] == [f"{model['brier']:.4f}", ""]
@@ -207,8 +210,8 @@ def test_results_are_those_of_the_evaluation(key):
     assert f"Of 30 REAL {fp} were called FAKE; of 30 FAKE {fn} passed as REAL." in card
     point = model["operating_points"]["fpr_5"]
     assert cells(card, "`fpr_5`")[1] == f"{point['threshold']:.6g}"
-    assert cells(card, "`fpr_5`")[2].startswith(f"{point['true_positive_rate']:.1%} (")
-    assert cells(card, "`fpr_5`")[3] == f"{point['false_positive_rate']:.1%}"
+    assert cells(card, "`fpr_5`")[2].startswith(f"{100 * point['true_positive_rate']:.1f} % (")
+    assert cells(card, "`fpr_5`")[3] == f"{100 * point['false_positive_rate']:.1f} %"
     assert "a temperature of 1.235" in card
     assert f"`p_fake` is {model['ece']:.4f} on the test split and 0.0321" in card
 
@@ -223,7 +226,7 @@ def test_a_model_is_described_by_its_manifest():
     assert cells(card, "learning rate")[1] == "0.00271"
     assert "Epochs: 3 (training 3); the weights are those of epoch 2" in card
     assert "360 s, 1,234 images/s" in card and "987 MB" in card
-    assert "50% of the training images were corrupted: JPEG, Noise" in card
+    assert "50 % of the training images were corrupted: JPEG, Noise" in card
     assert "what carries over: Blur." in card
     assert "ResNet" not in card
 
@@ -238,15 +241,16 @@ def test_the_robustness_table_marks_the_family_left_out_of_training():
     assert cells(card, "Crop")[1:4] == [
         "0.8",
         "side kept, enlarged back",
-        f"{row.accuracy:.1%} ({row.accuracy_low:.1%}–{row.accuracy_high:.1%})",
+        f"{100 * row.accuracy:.1f} % "
+        f"({100 * row.accuracy_low:.1f}–{100 * row.accuracy_high:.1f} %)",
     ]
     blurred = table.loc[table["corruption"] == "blur", "accuracy"].mean()
     worst = table.loc[table["accuracy"].idxmin()]
-    assert f"Mean accuracy over the corruptions {table['accuracy'].mean():.1%}" in card
-    assert f"Mean over what training left out: {blurred:.1%}" in card
+    assert f"Mean accuracy over the corruptions {100 * table['accuracy'].mean():.1f} %" in card
+    assert f"Mean over what training left out: {100 * blurred:.1f} %" in card
     limits = card[card.index("## Limits") :]
-    assert f"finds {worst.true_positive_rate:.1%} of FAKE" in limits
-    assert f"leaves {worst.true_negative_rate:.1%} of REAL alone" in limits
+    assert f"finds {100 * worst.true_positive_rate:.1f} % of FAKE" in limits
+    assert f"leaves {100 * worst.true_negative_rate:.1f} % of REAL alone" in limits
     # Trained without corruptions, all of them were new: nothing is marked.
     assert "(not in training)" not in cards.model_card("resnet50")
 
@@ -256,11 +260,14 @@ def test_other_seeds_and_the_twin_trained_without_corruptions_are_compared():
     evaluated = runs.find_run("evaluation", released=True)
     seeds, scored = evaluated.read_csv("seeds.csv").iloc[0], evaluated.read_csv("runs.csv")
     assert "Over 2 seeds" in card
-    assert f"accuracy {seeds.accuracy_mean:.2%} ± {seeds.accuracy_deviation:.2%}" in card.lower()
+    assert (
+        f"accuracy {100 * seeds.accuracy_mean:.2f} % ± {100 * seeds.accuracy_deviation:.2f} %"
+        in card.lower()
+    )
     twin = scored[scored["run_id"] == "clean-7"].iloc[0]
-    assert cells(card, "0%") == [
-        *("0%", "7", f"{twin.accuracy:.1%}", f"{twin.robust_mean:.1%}"),
-        f"{twin.robust_worst:.1%}",
+    assert cells(card, "0 %") == [
+        *("0 %", "7", f"{100 * twin.accuracy:.1f} %", f"{100 * twin.robust_mean:.1f} %"),
+        f"{100 * twin.robust_worst:.1f} %",
     ]
 
 
@@ -409,11 +416,11 @@ def test_the_data_card_counts_the_images_of_the_split():
     assert cells(card, "colour") == ["colour", "12", "0.612 (0.500–0.700)", "0.650"]
     assert cells(card, "REAL") == ["REAL", "125.3", "120.0", "110.0"]
     assert "differ most in blue, by 14.5" in card
-    assert FACTS["split_hash"] in card and "10% of the buckets are for test" in card
+    assert FACTS["split_hash"] in card and "10 % of the buckets are for test" in card
     change = {"official_split": ["train"] * 8 + ["test"] * 4}
     rewrite("data", "split.csv.gz", lambda table: table.assign(**change))
     card = cards.data_card()
-    assert "test is the data set's own folder, 5% of the buckets are for validation" in card
+    assert "test is the data set's own folder, 5 % of the buckets are for validation" in card
 
 
 def test_licence_and_citations_are_those_of_the_data_readme():
@@ -449,7 +456,7 @@ def test_another_result_changes_the_card(released):
     rewrite("evaluation", "metrics.json", better)
     assert cards.outdated() == [released / "tuned_cnn" / "MODEL_CARD.md"]
     cards.write()
-    assert cells(cards.model_card("tuned_cnn"), "Accuracy")[1] == "98.8%"
+    assert cells(cards.model_card("tuned_cnn"), "Accuracy")[1] == "98.8 %"
     (released / "evaluation" / "robustness.csv").write_text("typed")
     with pytest.raises(runs.RunDamaged, match="robustness.csv"):
         cards.outdated()

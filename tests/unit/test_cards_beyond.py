@@ -31,15 +31,17 @@ def test_each_way_of_delivery_has_its_flips(released):
     sections = beyond_sections("resnet50", *measured(released, "resnet50"))
     (line,) = [x for x in text(sections["On the way to you"]).splitlines() if "Messenger" in x]
     cells = [cell.strip() for cell in line.strip("| ").split("|")]
-    assert cells[1:] == [f"{row[name]:.0%}" for name in ("flipped", "real_flipped", "fake_flipped")]
+    assert cells[1:] == [
+        f"{100 * row[name]:.0f} %" for name in ("flipped", "real_flipped", "fake_flipped")
+    ]
 
 
 def test_the_scope_check_is_on_the_cards_of_what_it_guards(released):
     known = released.read_csv("scope.csv").set_index("kind").loc["known"]
     for key in ("resnet50", "ensemble"):
         shown = text(beyond_sections(key, *measured(released))["Scope"])
-        assert f"{known['outside']:.0%}" in shown
-        assert f"{known['accuracy_inside']:.1%}" in shown
+        assert f"{100 * known['outside']:.0f} %" in shown
+        assert f"{100 * known['accuracy_inside']:.1f} %" in shown
     assert beyond_sections("baseline_cnn", *measured(released))["Scope"] == []
 
 

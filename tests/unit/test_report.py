@@ -37,10 +37,10 @@ def test_every_model_and_its_hardware_is_listed():
     ensemble = evaluation.read_json("metrics.json")["models"]["ensemble"]
     low, high = ensemble["intervals"]["f1"]
     assert f"({low:.4f}–{high:.4f})" in section
-    assert f"{ensemble['operating_points']['fpr_1']['true_positive_rate']:.1%}" in section
+    assert f"{100 * ensemble['operating_points']['fpr_1']['true_positive_rate']:.1f} %" in section
     conditions = evaluation.read_csv("robustness.csv")
     own = conditions[(conditions["model"] == "ensemble") & (conditions["corruption"] != "clean")]
-    assert f"{own['accuracy'].mean():.1%}, {own['accuracy'].min():.1%} |" in section
+    assert f"{100 * own['accuracy'].mean():.1f} %, {100 * own['accuracy'].min():.1f} % |" in section
 
 
 def test_published_results_stand_among_ours_with_intervals_and_sources():
