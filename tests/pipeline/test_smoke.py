@@ -28,7 +28,8 @@ def test_every_stage_is_complete_and_listed(run):
     for row in summary["stages"]:
         assert row["status"] == "complete"
         assert row["stage"] in run.result.stdout
-        assert row["seconds"] < 90, "the smoke profile takes seconds a notebook"
+        # Under 45 on two quiet cores; the room is for busy ones. Any real training takes longer.
+        assert row["seconds"] < 180, "the smoke profile takes seconds a notebook"
         for name in ("manifest.json", "notebook.ipynb", "notebook.html"):
             assert (folder(run, row["stage"]) / name).is_file()
     assert "test accuracy" in run.result.stdout
