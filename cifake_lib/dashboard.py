@@ -56,11 +56,11 @@ LOADING = (
     "Loading the models … a few seconds, once.</div>"
 )
 NOT_LOADED = (
-    '<div class="cf-empty" role="alert"><h3>The models could not be loaded</h3>'
+    '<div class="cf-empty" role="alert"><h2>The models could not be loaded</h2>'
     "The server's log says why.</div>"
 )
 DAMAGED = (
-    '<div class="cf-empty" role="alert"><h3>The models are damaged</h3>Files in '
+    '<div class="cf-empty" role="alert"><h2>The models are damaged</h2>Files in '
     "<code>{folder}</code> are damaged or were changed, so that no model can be asked: restore "
     "them, then check again. The server's log names each.</div>"
 )

@@ -68,8 +68,8 @@ class About:
         sentences = "".join(f"<li>{escape(line)}</li>" for line in plain_words(records))
         cards = "".join(_card(title, run, name) for title, run, name in _cards(records))
         self.view.value = (
-            '<div class="cf-about"><h3>What a verdict is and is not</h3>'
-            f'<ol class="cf-plain">{sentences}</ol><h3>Models, data and limits in detail</h3>'
+            '<div class="cf-about"><h2>What a verdict is and is not</h2>'
+            f'<ol class="cf-plain">{sentences}</ol><h2>Models, data and limits in detail</h2>'
             f"{cards}</div>"
         )
         self._records = records

@@ -30,7 +30,7 @@ HINT = (
     "Pictures are examined in memory, written nowhere, and forgotten when you leave."
 )
 EMPTY = (
-    '<div class="cf-empty"><h3>No picture yet</h3>Choose one of your own, or click an example. '
+    '<div class="cf-empty"><h2>No picture yet</h2>Choose one of your own, or click an example. '
     "The verdict of every model appears here.</div>"
 )
 

@@ -82,5 +82,5 @@ def gallery(
         if buttons:
             row = widgets.HBox(buttons)
             row.add_class("cf-examples")
-            parts += [widgets.HTML(f"<h3>Or try {heading}</h3>"), row]
+            parts += [widgets.HTML(f"<h2>Or try {heading}</h2>"), row]
     return parts

@@ -217,7 +217,7 @@ class RobustnessLab:
                 f"Changed at its own size, reduced to at most {LARGEST} pixels, and then shrunk to "
                 f"the {side} × {side} that the models see: a fine change may vanish on the way."
             )
-        self._chosen.value = f'<h3>{escape(name)}</h3><p class="cf-note">{where}</p>'
+        self._chosen.value = f'<h2>{escape(name)}</h2><p class="cf-note">{where}</p>'
         self._original.value = self._figures(image, "original")
         self.on_family()
 

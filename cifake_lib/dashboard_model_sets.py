@@ -35,7 +35,7 @@ STYLE = """
 .cifake .cf-table tr.cf-joined > * { border-bottom-color:transparent; padding-bottom:0; }
 .cifake p.cf-from { color:var(--muted); font-size:13px; margin:0 0 4px;
   overflow-wrap:anywhere; }
-.cifake .cf-models h3 { margin:16px 0 6px; }
+.cifake .cf-models h2 { margin:16px 0 6px; }
 .cifake p.cf-from a.cf-save { font-size:13px; font-weight:400; margin:0;
   text-decoration:underline; }
 .cifake .cf-figures.cf-wide { min-width:680px; margin:0; }
@@ -206,7 +206,7 @@ class ModelsTab:
         parts = [f"<p>{SECTIONS[name].reading}</p>"]
         for title, records in sets.items():
             if len(sets) > 1:
-                parts.append(f"<h3>{escape(title)}</h3>")
+                parts.append(f"<h2>{escape(title)}</h2>")
             parts.append(_shielded(partial(self._block, name, records)))
         return "".join(parts)
 

@@ -191,12 +191,12 @@ def _complete_runs(stage: str) -> list[Run]:
 
 
 NO_MODEL = """
-<div class="cf-empty" role="status"><h3>There is no trained model yet</h3>
+<div class="cf-empty" role="status"><h2>There is no trained model yet</h2>
 <p>Run <code>make pipeline</code> in the project folder (or
 <code>python -m cifake_lib.pipeline</code>). It trains all three models on the sample that comes
 with the project, in a few minutes on a laptop. Then check again.</p></div>"""
 NO_OWN_MODEL = """
-<div class="cf-empty" role="status"><h3>There is no model of your own yet</h3>
+<div class="cf-empty" role="status"><h2>There is no model of your own yet</h2>
 <p>Step through notebook 07 with your images, or run
 <code>python -m cifake_lib.pipeline --profile own -p data_dir=FOLDER</code> in the project folder.
 Then check again.</p></div>"""

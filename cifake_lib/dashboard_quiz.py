@@ -276,8 +276,8 @@ def _result(
             f"{''.join(map(_mark, right))}</tr>"
         )
     return f"""
-<h3>You were right on {sum(map(str.__eq__, answers, truths))} of {len(rounds)}
-images.</h3>
+<h2>You were right on {sum(map(str.__eq__, answers, truths))} of {len(rounds)}
+images.</h2>
 <p class="cf-note">So few images leave much to luck: in another game each may be several better or
 worse. The tab Models has the figures of the whole test.</p>
 <div class="cf-scroll"><table class="cf-table cf-quiz-table">

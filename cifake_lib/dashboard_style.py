@@ -45,7 +45,7 @@ _PAGE = """
 .cifake .widget-html, .cifake .widget-tab-contents > * { max-width:100%; box-sizing:border-box; }
 .cifake .widget-html-content { flex:1 1 auto; }
 .cifake .widget-html-content p { margin:0 0 8px; line-height:1.5; }
-.cifake h2, .cifake h3 { font-size:16px; font-weight:600; margin:0 0 8px; line-height:1.35; }
+.cifake h2 { font-size:16px; font-weight:600; margin:0 0 8px; line-height:1.35; }
 .cifake code { font:13px ui-monospace,Menlo,Consolas,monospace; background:var(--wash);
   padding:1px 5px; border-radius:4px; color:inherit; }
 .cf-lead { font-size:17px; text-wrap:balance; }
@@ -146,7 +146,7 @@ body[data-voila] .cifake:is(.cf-lost, .jupyter-widgets-disconnected)::before {
   "this visit will be gone."; }
 .cf-empty { border:1px dashed var(--edge); border-radius:10px; padding:28px 24px;
   color:var(--muted); margin:0 0 12px; }
-.cf-empty h3 { color:var(--ink); }
+.cf-empty h2 { color:var(--ink); }
 .cifake .cf-bar-row { display:flex; align-items:center; gap:14px; margin:0 0 12px;
   flex-flow:row wrap; }
 .cf-summary { font-weight:600; }

@@ -48,7 +48,7 @@ class ThresholdPanel:
         self.view.children = []  # Hidden, its changes are not taken for the visitor's.
         self._choice.options = [(point.title, key) for key, point in self._points.items()]
         self._choice.value = next(iter(self._points), None)
-        heading = widgets.HTML("<h3>How strict, and how common are fakes?</h3>")
+        heading = widgets.HTML("<h2>How strict, and how common are fakes?</h2>")
         shown = [heading, self._choice, self._prevalence, self._said] if self._points else []
         self.view.children = shown
         self._say()

@@ -3,27 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import smooth_pictures
 from PIL import Image
 
 from cifake_lib import audit, data, spectrum, splits
 
 
-def pictures(count, size=32, seed=0):
-    """Smooth random pictures: neighbours alike, as in photographs, so that hashes are stable."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    return np.stack(
-        [
-            np.array(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC))
-            for one in small
-        ]
-    )
-
-
 @pytest.fixture
 def dataset(tmp_path):
     """Sixty JPEG files: REAL of quality 75, FAKE of 90, one pair of copies."""
-    images = pictures(60)
+    images = smooth_pictures(60)
     rows = []
     for index, image in enumerate(images):
         label = index % 2
@@ -53,17 +42,17 @@ def test_encoder_that_gives_the_class_away_is_found(dataset):
 def test_every_format_that_is_decoded_has_its_encoder_read(dataset, kind):
     if kind == "HEIF":
         pillow_heif = pytest.importorskip("pillow_heif")
-        picture = pillow_heif.from_pillow(Image.fromarray(pictures(1, size=64)[0]))
+        picture = pillow_heif.from_pillow(Image.fromarray(smooth_pictures(1, size=64)[0]))
         picture.save(dataset.folder / "REAL-00.jpg", quality=80)
     else:
-        Image.fromarray(pictures(1, size=64)[0]).save(dataset.folder / "REAL-00.jpg", kind)
+        Image.fromarray(smooth_pictures(1, size=64)[0]).save(dataset.folder / "REAL-00.jpg", kind)
     read = audit.encoders(dataset, np.array([0, 1]))
     assert read["format"].tolist() == [kind, "JPEG"]
     assert read["size"].tolist() == ["64×64", "32×32"]
 
 
 def test_the_largest_side_is_that_of_the_files(dataset):
-    Image.fromarray(pictures(1)[0]).resize((40, 90)).save(dataset.folder / "REAL-00.jpg")
+    Image.fromarray(smooth_pictures(1)[0]).resize((40, 90)).save(dataset.folder / "REAL-00.jpg")
     assert audit.largest_side(dataset, np.array([0])) == 90
     assert audit.largest_side(dataset, np.array([1, 3])) == 32
 
@@ -78,7 +67,7 @@ def test_a_part_of_the_images_is_measured_by_its_rows(dataset):
     rows = audit.rows_to_measure(dataset, 40, seed=1)
     assert len(rows) == 40 and (np.diff(rows) > 0).all()
     assert audit.rows_to_measure(dataset, 0).tolist() == list(range(60))
-    images = pictures(60)
+    images = smooth_pictures(60)
     colours = audit.colour_statistics(images, rows)
     pd.testing.assert_frame_equal(colours, audit.colour_statistics(images).loc[rows])
     profiles = spectrum.radial_profiles(images, rows)
@@ -113,7 +102,7 @@ def test_flat_image_has_no_power():
 
 
 def test_mean_spectrum_and_profiles_do_not_depend_on_the_parts():
-    images = pictures(5)
+    images = smooth_pictures(5)
     power, profiles = spectrum.mean_spectrum(images), spectrum.radial_profiles(images)
     one_by_one = [spectrum.mean_spectrum(image[np.newaxis]) for image in images]
     np.testing.assert_allclose(power, np.mean(one_by_one, axis=0), rtol=1e-5)

@@ -4,22 +4,11 @@ import imagehash
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import smooth_pictures
 from PIL import Image
 
 from cifake_lib import copies
 from cifake_lib.data import Dataset
-
-
-def pictures(count, size=32, seed=0):
-    """Smooth random pictures: neighbours alike, as in photographs, so that hashes are stable."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    return np.stack(
-        [
-            np.array(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC))
-            for one in small
-        ]
-    )
 
 
 def near_copies(hashes, **options):
@@ -31,7 +20,7 @@ def near_copies(hashes, **options):
 
 
 def test_hash_is_that_of_the_library():
-    images = pictures(3)
+    images = smooth_pictures(3)
     hashes = copies.perceptual_hashes(images)
     for value, image in zip(hashes, images, strict=True):
         assert f"{value:016x}" == str(imagehash.dhash(Image.fromarray(image)))
@@ -62,7 +51,7 @@ def test_near_copies_are_those_of_comparing_all_pairs(distance):
 
 
 def test_resaved_image_is_a_near_copy_and_another_is_not(tmp_path):
-    images = pictures(2)
+    images = smooth_pictures(2)
     Image.fromarray(images[0]).save(tmp_path / "again.jpg", quality=60)
     again = np.array(Image.open(tmp_path / "again.jpg"))
     pairs = near_copies(copies.perceptual_hashes(np.stack([*images, again])))

@@ -335,7 +335,7 @@ def test_what_was_trained_here_is_shown_beside_the_released_models(trained, draw
     assert f'data-metric="accuracy">{own:.3f}' in row and "ResNet-50 mine (2026-02-03)" in text(row)
     assert "From run mine" in text(page) and "From run out" in text(page)
     shown = opened(tab, "confusion")
-    assert re.findall(r"<h3>(.*?)</h3>", shown) == ["Released", "mine (2026-02-03)"]
+    assert re.findall(r"<h2>(.*?)</h2>", shown) == ["Released", "mine (2026-02-03)"]
     assert re.search("confusion of out.*confusion of mine", shown)
     tab._choice.value = 0
     assert "mine" not in tab._top.value and list(tab.sets) == ["Released"]
