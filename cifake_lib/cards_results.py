@@ -200,13 +200,14 @@ def _clean_twin(run: Run, evaluation: Run) -> list[str]:
         [
             in_percent(row.corruption_share, 0),
             f"{row.seed}",
+            f"{row.epochs}",
             in_percent(row.accuracy),
             in_percent(row.robust_mean),
             in_percent(row.robust_worst),
         ]
         for row in pd.concat([own, clean.loc[[other]]]).itertuples()
     ]
-    head = ["corrupted in training", "seed", "accuracy, clean images"]
+    head = ["corrupted in training", "seed", "epochs", "accuracy, clean images"]
     return [
         "What training with corruptions costs and gains, in accuracy:",
         table([*head, "mean over the corruptions", "worst corruption"], rows),

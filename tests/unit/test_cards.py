@@ -102,12 +102,12 @@ def evaluate(found):
     same = found["baseline_cnn"].recipe
     scored = pd.DataFrame(
         [
-            ["baseline_cnn", "baseline_cnn-7", same, 7, 0.5, *rng.uniform(0.7, 0.9, 6)],
-            ["baseline_cnn", "again", same, 8, 0.5, *rng.uniform(0.7, 0.9, 6)],
-            ["baseline_cnn", "longer", "r0", 9, 0.5, *rng.uniform(0.7, 0.9, 6)],
-            ["baseline_cnn", "clean-8", "r1", 8, 0.0, *rng.uniform(0.7, 0.9, 6)],
-            ["baseline_cnn", "clean-7", "r1", 7, 0.0, *rng.uniform(0.7, 0.9, 6)],
-            ["tuned_cnn", "tuned_cnn-7", "r2", 7, 0.5, *rng.uniform(0.7, 0.9, 6)],
+            ["baseline_cnn", "baseline_cnn-7", same, 7, 20, 0.5, *rng.uniform(0.7, 0.9, 6)],
+            ["baseline_cnn", "again", same, 8, 20, 0.5, *rng.uniform(0.7, 0.9, 6)],
+            ["baseline_cnn", "longer", "r0", 9, 20, 0.5, *rng.uniform(0.7, 0.9, 6)],
+            ["baseline_cnn", "clean-8", "r1", 8, 20, 0.0, *rng.uniform(0.7, 0.9, 6)],
+            ["baseline_cnn", "clean-7", "r1", 7, 10, 0.0, *rng.uniform(0.7, 0.9, 6)],
+            ["tuned_cnn", "tuned_cnn-7", "r2", 7, 20, 0.5, *rng.uniform(0.7, 0.9, 6)],
         ],
         columns=comparison.SCORED,
     )
@@ -266,7 +266,13 @@ def test_other_seeds_and_the_twin_trained_without_corruptions_are_compared():
     )
     twin = scored[scored["run_id"] == "clean-7"].iloc[0]
     assert cells(card, "0 %") == [
-        *("0 %", "7", f"{100 * twin.accuracy:.1f} %", f"{100 * twin.robust_mean:.1f} %"),
+        *(
+            "0 %",
+            "7",
+            f"{twin.epochs}",
+            f"{100 * twin.accuracy:.1f} %",
+            f"{100 * twin.robust_mean:.1f} %",
+        ),
         f"{100 * twin.robust_worst:.1f} %",
     ]
 
