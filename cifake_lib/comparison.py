@@ -14,7 +14,8 @@ from cifake_lib.scoring import fit_ensemble, load_pictures, predict, scorer
 from cifake_lib.selective import ConformalSets
 
 SCORED = (
-    *("stage", "run_id", "recipe", "seed", "epochs", "corruption_share"),
+    *("stage", "run_id", "profile", "name", "recipe", "seed"),
+    *("training_images", "epochs", "corruption_share"),
     *("f1", "accuracy", "roc_auc", "ece", "robust_mean", "robust_worst"),
 )
 
@@ -110,10 +111,10 @@ def score_runs(
         load: Returns the images of the data set as the models look at them.
 
     Returns:
-        One row per run: `stage`, `run_id`, `recipe` (see `runs.Run`), `seed`, `epochs` of its
-        training, `corruption_share`, `f1`, `accuracy`, `roc_auc` and `ece` on the clean test split,
-        `robust_mean` and `robust_worst`, the mean and the lowest accuracy over
-        `corruptions.CONDITIONS`.
+        One row per run: `stage`, `run_id`, `profile`, `name` of the network as people read it,
+        `recipe` (see `runs.Run`), `seed`, `training_images`, `epochs`, `corruption_share`; `f1`,
+        `accuracy`, `roc_auc` and `ece` on the clean test split; `robust_mean` and `robust_worst`,
+        the mean and the lowest accuracy over `corruptions.CONDITIONS`.
     """
     rows = np.flatnonzero(dataset.rows("test"))
     labels = dataset.table["label"].to_numpy()
@@ -151,8 +152,11 @@ def _scored(run: runs.Run, measured: Mapping, conditions: pd.DataFrame) -> dict:
     return {
         "stage": run.stage,
         "run_id": run.run_id,
+        "profile": run.manifest["profile"],
+        "name": run.manifest["model"]["display_name"],
         "recipe": run.recipe,
         "seed": run.manifest["seed"],
+        "training_images": sum(run.manifest["data"]["counts"]["train"].values()),
         "epochs": run.manifest["training"]["epochs"],
         "corruption_share": run.manifest["parameters"].get("corruption_share", 0.0),
         **{name: measured[name] for name in ("f1", "accuracy", "roc_auc", "ece")},

@@ -5,7 +5,6 @@ the cards are made here, and a test fails when they differ from the files.
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from cifake_lib.intervals import share_interval
 from cifake_lib.names import in_percent
 
 PUBLISHED = "published.csv"  # what others report on CIFAKE, each row with its source
-_SECTION = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def results_section() -> str:
@@ -164,18 +162,50 @@ def _hardware(found: dict[str, runs.Run], metrics: dict) -> list[str]:
     return ["\n".join(rows), intro, "\n".join(["```", *commands, "```"])]
 
 
+def recipes_section() -> str:
+    """Return what the recipes of others reached, as Markdown, read from the released evaluation.
+
+    Raises:
+        runs.RunNotFound: A stage has not been released.
+    """
+    evaluation = runs.find_run("evaluation", released=True)
+    count = evaluation.read_json("metrics.json")["count"]
+    scored = evaluation.read_csv("runs.csv")
+    others = scored[scored["profile"] != evaluation.manifest["profile"]]
+    rows = [
+        "| profile | network | training images | epochs | accuracy (95 %) | corrupted: mean |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in others.itertuples():
+        low, high = share_interval(round(row.accuracy * count), count)
+        rows.append(
+            f"| `{row.profile}` | {row.name} | {row.training_images:,} | {row.epochs} "
+            f"| {row.accuracy:.4f} ({low:.4f}–{high:.4f}) | {in_percent(row.robust_mean)} |"
+        )
+    name = evaluation.manifest["data"]["name"]
+    intro = (
+        f"What they reached on the {count:,} test images of `{name}`, after as much training as "
+        "the table says:"
+    )
+    return "\n\n".join([intro, "\n".join(rows)]) + "\n"
+
+
+_SECTIONS = {"results": results_section, "recipes": recipes_section}
+
+
 def updated_readme(text: str) -> str:
     """Return a README with its results replaced by those of the released runs.
 
     Raises:
-        ValueError: The markers `<!-- results -->` and `<!-- /results -->` are missing.
+        ValueError: A marker such as `<!-- results -->` or `<!-- /results -->` is missing.
     """
-    if not _SECTION.search(text):
-        raise ValueError(
-            "Expected <!-- results --> and <!-- /results --> in the README, found none"
-        )
-    section = results_section()
-    return _SECTION.sub(lambda match: match[1] + "\n" + section + "\n" + match[2], text)
+    for name, section in _SECTIONS.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if start not in text or end not in text:
+            raise ValueError(f"Expected <!-- {name} --> and {end} in the README, found none")
+        before, rest = text.split(start, 1)
+        text = f"{before}{start}\n{section()}\n{end}{rest.split(end, 1)[1]}"
+    return text
 
 
 def main() -> None:

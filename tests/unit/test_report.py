@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from cifake_lib import cards, data, paths, report, runs
+from cifake_lib import cards, data, paths, profiles, report, runs
 
 README = paths.project_root() / "README.md"
 
@@ -84,6 +84,19 @@ def test_the_split_of_the_released_models_holds_out_the_test_images_of_the_sampl
     known = sample.merge(released, on="content_hash", suffixes=("", "_released"))
     assert len(known) == len(sample)
     assert (known["split"] == known["split_released"]).all()
+
+
+def test_what_recipes_of_others_reach_is_listed_beside_them():
+    evaluation = runs.find_run("evaluation", released=True)
+    scored = evaluation.read_csv("runs.csv")
+    others = scored[scored["profile"] != "full"]
+    section = report.recipes_section()
+    assert set(re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)) == set(others["profile"])
+    for row in others.itertuples():
+        assert f"| {row.name} | {row.training_images:,} | {row.epochs} | {row.accuracy:.4f} (" in (
+            section
+        )
+    assert set(others["profile"]) <= set(profiles.read_settings().profiles)
 
 
 def test_a_readme_without_markers_is_refused():
