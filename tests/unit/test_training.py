@@ -23,13 +23,6 @@ ALL = training.Phase("all", epochs=2, learning_rate=2e-3, weight_decay=0.1, opti
 MEASURED = ["seconds", "images_per_second", "peak_memory_mb"]
 
 
-@pytest.fixture(autouse=True)
-def precision():
-    policy = keras.mixed_precision.dtype_policy()
-    yield
-    keras.mixed_precision.set_global_policy(policy)
-
-
 def split(part, *, seed=0):
     """Batches of easy images: FAKE ones have dark stripes."""
     random = np.random.default_rng(1)

@@ -18,13 +18,6 @@ from cifake_lib.framework import keras
 SHAPE = ("blocks", "convolutions_per_block", "width", "pooling", "dropout")
 
 
-@pytest.fixture(autouse=True)
-def precision():
-    policy = keras.mixed_precision.dtype_policy()
-    yield
-    keras.mixed_precision.set_global_policy(policy)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def fast_collection():
     """keras-tuner collects garbage before each trial: spare it all that pytest has imported."""
