@@ -185,7 +185,7 @@ def recipes_section() -> str:
     name = evaluation.manifest["data"]["name"]
     intro = (
         f"What they reached on the {count:,} test images of `{name}`, after as much training as "
-        "the table says:"
+        "the table says; a recipe that is missing was not run:"
     )
     return "\n\n".join([intro, "\n".join(rows)]) + "\n"
 
