@@ -151,12 +151,13 @@ def _data(run: Run) -> list:
 def _training(run: Run) -> list:
     history, training = run.read_csv("history.csv"), run.manifest["training"]
     lengths = history.groupby("phase", sort=False).size()
+    took_place = {name.split("_")[0] for name in lengths.index}
     settings = {"optimizer": "adamw", **_winner(run), **run.manifest["parameters"]}
     rows = [
         [name.replace("_", " "), _shown(settings[name])]
         for name in _SETTINGS
         # The settings of a phase that did not take place say nothing.
-        if name in settings and name.split("_")[0] not in {"head", "restart"} - {*lengths.index}
+        if name in settings and name.split("_")[0] not in {"head", "restart"} - took_place
     ]
     kept = history.loc[history["val_log_loss"].idxmin(), "epoch"]
     phases = ", ".join(f"{name} {length}" for name, length in lengths.items())

@@ -14,6 +14,7 @@ _BEFORE = {
     "search_space": "tuned_cnn",
     "backbone": "resnet50",
     "head": "global_average",
+    "restart_epochs": [],
 }
 _BEFORE_IN_SEARCHES = _BEFORE | {"initial_weights": "none"}
 _OWN = ("run_id", "profile", "seed")

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,20 @@ class Phase:
     label_smoothing: float = 0.0
     patience: int = 5
     frozen: Sequence[str] = ()
+
+
+def with_restarts(phase: Phase, epochs: Sequence[int]) -> list[Phase]:
+    """Follow a phase by restarts of its schedule (Loshchilov & Hutter 2017).
+
+    Args:
+        phase: The first cycle.
+        epochs: Passes of each further cycle, whose learning rate peaks at six tenths of the first.
+    """
+    rate = 0.6 * phase.learning_rate
+    return [phase] + [
+        replace(phase, name=f"restart_{number}", epochs=length, learning_rate=rate)
+        for number, length in enumerate(epochs, start=1)
+    ]
 
 
 def prepare(seed: int) -> str:

@@ -366,9 +366,9 @@ def test_the_initial_weights_are_named(source, notes, expected):
     assert f"ResNet-50 started from {expected}" in cards.model_card("resnet50")
 
 
-@pytest.mark.parametrize(("phase", "shown"), [("restart", True), ("fine_tune", False)])
+@pytest.mark.parametrize(("phase", "shown"), [("restart_1", True), ("fine_tune", False)])
 def test_settings_of_a_phase_are_shown_where_it_took_place(phase, shown):
-    lengths = {"restart_epochs": 4321, "head_epochs": 8765}
+    lengths = {"restart_epochs": [4321], "head_epochs": 8765}
     run = runs.find_run("resnet50", released=True)
     change_manifest(run, parameters={**run.manifest["parameters"], **lengths})
     history = run.read_csv("history.csv").assign(phase=["fine_tune", "fine_tune", phase])

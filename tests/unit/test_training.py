@@ -275,6 +275,18 @@ def test_phases_with_and_without_label_smoothing_compare_fairly(tmp_path):
     )
 
 
+def test_each_restart_warms_up_to_six_tenths_of_the_peak():
+    first = training.Phase("training", epochs=3, learning_rate=0.1, optimizer="sgd", patience=7)
+    cycles = training.with_restarts(first, [5, 2])
+    assert [(cycle.name, cycle.epochs) for cycle in cycles] == [
+        ("training", 3),
+        ("restart_1", 5),
+        ("restart_2", 2),
+    ]
+    assert [cycle.learning_rate for cycle in cycles] == pytest.approx([0.1, 0.06, 0.06])
+    assert {(cycle.optimizer, cycle.patience) for cycle in cycles} == {("sgd", 7)}
+
+
 def test_a_phase_of_no_epochs_is_left_out(tmp_path):
     nothing = training.Phase("head", epochs=0, learning_rate=0.01)
     one = training.Phase("all", epochs=1, learning_rate=0.01)
