@@ -194,6 +194,8 @@ class ModelsTab:
             self._sections.children = [
                 self._disclosure(section.title, partial(self._compute, name, self.sets))
                 for name, section in SECTIONS.items()
+                # The others need notebook 05, which compares the three models of the suite.
+                if "own_model" not in self._records.models or name in ("training", "origin")
             ]
         for section in self._sections.children:
             section.is_open = opened.get(section.title, False)

@@ -92,14 +92,14 @@ def comparison_html(sets: Mapping[str, Records]) -> str:
         HTML: the table, or a sentence that says how to get one; a damaged file gives a sentence in
         its place.
     """
-    measured, remarks, sources = {}, [], []
+    measured, data, remarks, sources = {}, {}, [], []
     for title, records in sets.items():
-        if records.evaluation is None:
+        if (run := _measuring(records)) is None:
             remarks.append(NOT_COMPARED)
             continue
         try:
-            measured[title] = records.evaluation.read_json("metrics.json")
-            sources.append(from_run(records.evaluation, "metrics.json"))
+            measured[title], data[title] = _measurements(run), run.manifest["data"]
+            sources.append(from_run(run, "metrics.json"))
         except RunDamaged as error:
             remarks.append(alert(error))
     if not measured:
@@ -129,18 +129,32 @@ def comparison_html(sets: Mapping[str, Records]) -> str:
 <tr><th scope="col">Model</th>{heads}<th scope="col">Training time</th>
 <th scope="col">Parameters</th></tr></thead><tbody>{"".join(rows)}</tbody></table>"""
     return (
-        f"<p>{_measured_on(sets, measured)}</p>{''.join(remarks)}"
+        f"<p>{_measured_on(measured, data)}</p>{''.join(remarks)}"
         f"{scrolling(html, label='Metrics of the models on the test split')}{''.join(sources)}"
     )
 
 
-def _measured_on(sets: Mapping[str, Records], measured: Mapping[str, Mapping]) -> str:
+def _measuring(records: Records) -> Run | None:
+    """Return the run that opened the test images: the evaluation, or that of one's own model."""
+    own = records.models.get("own_model")
+    return records.evaluation or (own if own and "metrics.json" in own.manifest["files"] else None)
+
+
+def _measurements(run: Run) -> dict:
+    """Read what a run measured, of one model or of several, in the form of an evaluation."""
+    metrics = run.read_json("metrics.json")
+    if run.stage == "evaluation":
+        return metrics
+    facts = run.manifest["model"] | {"training_seconds": run.manifest["training"]["seconds"]}
+    return {"count": metrics["count"], "models": {run.stage: facts | metrics}}
+
+
+def _measured_on(measured: Mapping[str, Mapping], data: Mapping[str, Mapping]) -> str:
     """Say how many images were measured, and how to read the intervals."""
     read = (
         "FAKE is the class to be found; small figures are 95 % intervals: where those of two rows "
         "overlap widely, this test does not tell them apart."
     )
-    data = {title: sets[title].evaluation.manifest["data"] for title in measured}
     if len(data) == 1:
         ((title, metrics),) = measured.items()
         return (

@@ -166,7 +166,12 @@ def finish_model_run(
         unseen = predict_logits(stored_model(), images, test, name="test")
         scored = _scored(dataset, test, unseen, temperature)
         run.write_csv("predictions.csv", scored)
-        run.write_json("metrics.json", evaluation.scores(scored["label"], scored["p_fake"]))
+        measured = evaluation.evaluate_models(
+            scored["label"].to_numpy(),
+            {run.stage: scored["logit"].to_numpy()},
+            {run.stage: temperature},
+        )
+        run.write_json("metrics.json", measured[run.stage])
     return run.finish(
         data=dataset.manifest(),
         model={

@@ -141,12 +141,12 @@ class AtOnce:
         function(*arguments)
 
 
-def open_tab():
+def open_tab(which="released"):
     said = []
     tab = ModelsTab(
         said.append, disclosure=lambda title, compute: Disclosure(title, compute, AtOnce()).view
     )
-    tab.open(read_records("released"))
+    tab.open(read_records(which))
     assert said == []
     return tab
 
@@ -220,6 +220,28 @@ def test_without_an_evaluation_the_models_are_still_shown(released, drawn):
     assert "not been compared on the test split yet" in tab._top.value
     assert "not been compared" in opened(tab, "ranking") and drawn == []
     assert "Baseline CNN out sample, 200 training images" in text(opened(tab, "origin"))
+
+
+def test_an_own_model_shows_what_its_run_measured_and_no_section_that_stays_empty(folders, drawn):
+    y_true = np.arange(40) % 2
+    logits = np.linspace(-2, 2, 40)
+    measured = evaluation.evaluate_models(y_true, {"own": logits}, {"own": 1.0}, resamples=20)
+    write_run(
+        folders[1],
+        "own_model",
+        "mine",
+        {"metrics.json": measured["own"], "history.csv": pd.DataFrame({"epoch": [1]})},
+        model={"input_size": 128, "parameters": 4321, "display_name": "ResNet-50, stages 1–4"},
+        training={"seconds": 95.0},
+    )
+    tab = open_tab("own")
+    page = tab._top.value
+    assert rows(page) == [("own_model", "mine (2026-01-02)")]
+    low, high = measured["own"]["intervals"]["accuracy"]
+    assert f"{measured['own']['accuracy']:.3f} {low:.3f}–{high:.3f}" in text(page)
+    assert "40 images of sample" in text(page) and "2 min" in page and "4,321" in page
+    assert "make pipeline</code> does it" not in page
+    assert [each.title for each in tab._sections.children] == [TITLES["training"], TITLES["origin"]]
 
 
 def test_without_any_model_a_card_says_how_to_get_one(folders):
