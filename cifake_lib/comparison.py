@@ -17,6 +17,7 @@ SCORED = (
     *("stage", "run_id", "profile", "name", "recipe", "seed"),
     *("training_images", "epochs", "corruption_share"),
     *("f1", "accuracy", "roc_auc", "ece", "robust_mean", "robust_worst"),
+    "measured_before",
 )
 
 
@@ -93,6 +94,43 @@ def measure_robustness(
     )
 
 
+def find_others(names: Sequence[str], dataset: Dataset) -> tuple[list[runs.Run], pd.DataFrame]:
+    """Find runs to score. Weights of seeds and trials are not kept for ever, but their scores are.
+
+    Args:
+        names: "stage/run id" of each.
+        dataset: Its test split is what they are to be scored on.
+
+    Returns:
+        The runs that are here; and of the others what the released evaluation measured on the very
+        same split, as rows of `score_runs`, with its day in `measured_before`.
+
+    Raises:
+        runs.RunNotFound: One is neither here nor measured there.
+    """
+    try:
+        released = runs.find_run("evaluation", released=True)
+    except runs.RunNotFound:
+        before = pd.DataFrame(columns=SCORED)
+    else:
+        same = released.manifest["data"]["split_hash"] == dataset.split_hash
+        before = released.read_csv("runs.csv").reindex(columns=SCORED).astype({"run_id": str})
+        day = released.manifest["finished_utc"][:10]
+        before["measured_before"] = before["measured_before"].replace("", np.nan).fillna(day)
+        before = before if same else before[:0]
+    found, kept = [], []
+    for name in names:
+        stage, run_id = name.split("/")
+        try:
+            found.append(runs.find_run(stage, run_id))
+        except runs.RunNotFound:
+            row = before[(before["stage"] == stage) & (before["run_id"] == run_id)]
+            if row.empty:
+                raise
+            kept.append(row)
+    return found, pd.concat([before[:0], *kept], ignore_index=True)
+
+
 def score_runs(
     found: Sequence[runs.Run],
     dataset: Dataset,
@@ -114,7 +152,8 @@ def score_runs(
         One row per run: `stage`, `run_id`, `profile`, `name` of the network as people read it,
         `recipe` (see `runs.Run`), `seed`, `training_images`, `epochs`, `corruption_share`; `f1`,
         `accuracy`, `roc_auc` and `ece` on the clean test split; `robust_mean` and `robust_worst`,
-        the mean and the lowest accuracy over `corruptions.CONDITIONS`.
+        the mean and the lowest accuracy over `corruptions.CONDITIONS`; and `measured_before`,
+        empty, see `find_others`.
     """
     rows = np.flatnonzero(dataset.rows("test"))
     labels = dataset.table["label"].to_numpy()
@@ -162,6 +201,7 @@ def _scored(run: runs.Run, measured: Mapping, conditions: pd.DataFrame) -> dict:
         **{name: measured[name] for name in ("f1", "accuracy", "roc_auc", "ece")},
         "robust_mean": summary["mean"],
         "robust_worst": summary["worst"],
+        "measured_before": "",
     }
 
 

@@ -1,5 +1,9 @@
 """Models side by side: the ensemble, their test predictions, costs, robustness, other runs."""
 
+import dataclasses
+import shutil
+from datetime import UTC, datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +16,7 @@ from cifake_lib import (
     data,
     evaluation,
     models,
+    paths,
     results,
     runs,
     scoring,
@@ -218,6 +223,26 @@ def test_runs_that_were_compared_need_no_second_scoring(found, ensemble, dataset
     others = list(found.values())
     again = comparison.score_runs(others, dataset, rows, load=lambda *_: images)
     pd.testing.assert_frame_equal(known, again, rtol=1e-6)
+
+
+def test_of_a_run_that_is_gone_the_released_score_is_kept(found, dataset, images, monkeypatch):
+    rows = np.arange(56, 80)
+    scored = comparison.score_runs(
+        [found["baseline_cnn"]], dataset, rows, load=lambda *_: images
+    ).assign(run_id="gone")
+    released = paths.runs_dir().parent / "released"
+    monkeypatch.setattr(paths, "released_dir", lambda: released)
+    evaluation = runs.start_run("evaluation", run_id="first", parameters={})
+    evaluation.write_csv("runs.csv", scored.drop(columns="measured_before"))
+    shutil.copytree(evaluation.finish(data=dataset.manifest()).folder, released / "evaluation")
+    here, before = comparison.find_others(["baseline_cnn/seed-1", "baseline_cnn/gone"], dataset)
+    assert [run.run_id for run in here] == ["seed-1"]
+    assert before["run_id"].tolist() == ["gone"]
+    assert before["f1"].item() == pytest.approx(scored["f1"].item())
+    assert before["measured_before"].item() == datetime.now(UTC).date().isoformat()
+    other = dataclasses.replace(dataset, split_hash="another")
+    with pytest.raises(runs.RunNotFound, match="gone"):
+        comparison.find_others(["baseline_cnn/gone"], other)
 
 
 def test_without_other_runs_the_tables_are_empty_but_have_their_columns(dataset):
