@@ -110,7 +110,7 @@ def evaluate(found):
     ]
     scored = pd.DataFrame(
         [
-            (stage, name, "full", "CNN", recipe, seed, 900, *rest, *rng.uniform(0.7, 0.9, 6))
+            (stage, name, "full", "CNN", recipe, seed, 900, *rest, *rng.uniform(0.7, 0.9, 6), "")
             for stage, name, recipe, seed, *rest in trained
         ],
         columns=comparison.SCORED,
