@@ -98,6 +98,7 @@ class ImageBatches(keras.utils.PyDataset):
         class_weights: tuple[float, float] = (1.0, 1.0),
         random_crop: bool = False,
         parts: int = 1,
+        shares: np.ndarray | None = None,
     ):
         """Make batches.
 
@@ -116,6 +117,8 @@ class ImageBatches(keras.utils.PyDataset):
             random_crop: Where the images have margins (see `load_images`), move what the model
                 sees at random, before everything else.
             parts: Cut the rows into this many equal parts; epoch `n` is part `n mod parts`.
+            shares: `(images,)`, how often each image is drawn relative to the others, where they
+                are shuffled; an epoch has as many draws as rows. Each once if None.
         """
         super().__init__()
         rows = np.arange(len(images)) if rows is None else np.asarray(rows)
@@ -125,7 +128,7 @@ class ImageBatches(keras.utils.PyDataset):
         self.images, self.labels = images, np.asarray(labels, dtype=np.float32)
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.transform, self.mix = transform, mix
-        self.class_weights, self.random_crop = class_weights, random_crop
+        self.class_weights, self.random_crop, self.shares = class_weights, random_crop, shares
         self._parts = np.array_split(rows, parts)
         self.start_epoch(0)
 
@@ -176,7 +179,14 @@ class ImageBatches(keras.utils.PyDataset):
         """Set rows and order of the batches to those of an epoch, counted from 0."""
         self.epoch, self.rows = epoch, self._parts[epoch % len(self._parts)]
         generator = np.random.default_rng((self.seed, epoch))
-        self._order = generator.permutation(self.rows) if self.shuffle else self.rows
+        rows = self.rows if self.shares is None else self._drawn(generator)
+        self._order = generator.permutation(rows) if self.shuffle else self.rows
+
+    def _drawn(self, generator: np.random.Generator) -> np.ndarray:
+        """Draw each row as often as its share says, give or take less than one."""
+        ends = np.cumsum(self.shares[self.rows], dtype=np.float64)
+        points = (np.arange(len(self.rows)) + generator.random()) / len(self.rows)
+        return self.rows[np.searchsorted(ends / ends[-1], points)]
 
     def on_epoch_end(self) -> None:
         """Draw the order of the next epoch; Keras calls this."""
@@ -243,3 +253,22 @@ def class_weights(labels: np.ndarray) -> tuple[float, float]:
         return 1.0, 1.0
     real, fake = len(labels) / (2 * counts)
     return float(real), float(fake)
+
+
+def source_shares(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Return how often to draw each image so that labels and sources are balanced.
+
+    Both labels are drawn alike; within a label a source is drawn in proportion to the root of the
+    number of its images: large ones do not drown the others, small ones are not learned by heart.
+
+    Args:
+        dataset: An indexed data set; an image without a source belongs to one that has no name.
+        rows: Boolean mask of the images to balance.
+
+    Returns:
+        float64 `(images,)`, for `ImageBatches`; 0 outside `rows`, with a sum of 1.
+    """
+    table = dataset.table[["label", "source"]][np.asarray(rows)]
+    each = 1 / np.sqrt(table.groupby(["label", "source"])["label"].transform("size"))
+    each /= 2 * each.groupby(table["label"]).transform("sum")
+    return each.reindex(dataset.table.index, fill_value=0).to_numpy()

@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from cifake_lib import batches, data
-from cifake_lib.batches import ImageBatches, class_weights, load_images
+from cifake_lib.batches import ImageBatches, class_weights, load_images, source_shares
 from cifake_lib.images import fit_image
 from cifake_lib.mixing import CutMix
 
@@ -342,3 +343,35 @@ def test_batches_of_another_size_hold_the_same_images():
     assert (len(feed), len(other)) == (10, 4)
     # Within a batch they are in file order.
     assert sorted(epoch(feed)[:50]) == sorted(epoch(other)[:50]) != list(range(50))
+
+
+# Drawing by shares
+
+
+def test_each_row_is_drawn_as_often_as_its_share_says():
+    shares = np.r_[np.full(50, 1.0), np.full(40, 3.0), np.zeros(10)]
+    feed = numbered(shuffle=True, shares=shares, batch_size=16)
+    expected = 100 * shares / shares.sum()
+    orders = []
+    for number in range(3):
+        feed.start_epoch(number)
+        orders.append(epoch(feed))
+        drawn = np.bincount(orders[-1], minlength=100)
+        assert drawn.sum() == 100
+        assert (np.abs(drawn - expected) < 1).all() and not drawn[90:].any()
+    assert (orders[0] != orders[1]).any() and len(set(map(tuple, map(sorted, orders)))) > 1
+    feed.start_epoch(0)
+    np.testing.assert_array_equal(epoch(feed), orders[0])
+
+
+def test_labels_and_sources_are_balanced():
+    sources = ["a"] * 64 + ["b"] * 16 + ["c"] * 9 + [""] * 4 + ["left out"] * 7
+    labels = [0] * 80 + [1] * 20
+    table = pd.DataFrame({"label": labels, "source": sources})
+    dataset = data.Dataset("made", None, table, table[:0], "")
+    shares = source_shares(dataset, table["source"] != "left out")
+    assert shares.sum() == pytest.approx(1)
+    by = pd.Series(shares).groupby(table["source"]).sum()
+    # Roots of 64 and 16, and of 9 and 4, share half each.
+    assert by.to_dict() == pytest.approx({"a": 1 / 3, "b": 1 / 6, "c": 0.3, "": 0.2, "left out": 0})
+    assert pd.Series(shares[:64]).nunique() == 1
