@@ -18,6 +18,7 @@ from cifake_lib.framework import keras
 from cifake_lib.images import decode_image, fit_image
 from cifake_lib.mixing import CutMix
 from cifake_lib.pixels import middle, take_rows, with_margins
+from cifake_lib.random_delivery import RandomDelivery
 
 _DECODE_TOGETHER = 512  # images that are decoded before they are written
 _DECODE_BYTES = 64 * 2**20  # fewer of them if they are large
@@ -236,6 +237,46 @@ def training_batches(
         **options,
     )
     return training, ImageBatches(images, labels, rows=validation, **options)
+
+
+def delivered_batches(
+    dataset: Dataset, images: np.ndarray, *, side: int, batch_size: int, seed: int
+) -> tuple[ImageBatches, ImageBatches]:
+    """Make the batches that a model of photographs is trained and validated with.
+
+    Args:
+        dataset: An indexed data set.
+        images: Of the whole data set, row for row, larger than `side` by an even number of pixels.
+        side: Of what the model sees.
+        batch_size: Images in a batch.
+        seed: Seed of draws and deliveries.
+
+    Returns:
+        Training batches, balanced over labels and sources (see `source_shares`), each image after
+        another `RandomDelivery`; and the middle of the validation images, always the same.
+
+    Raises:
+        ValueError: The images have no such middle.
+    """
+    if (around := images.shape[1] - side) < 0 or around % 2:
+        raise ValueError(
+            f"Expected images larger than {side} pixels by an even number, received "
+            f"{images.shape[1]}"
+        )
+    labels = dataset.table["label"].to_numpy()
+    train, validation = (dataset.rows(split).to_numpy() for split in ("train", "validation"))
+    options = {"batch_size": batch_size, "seed": seed}
+    training = ImageBatches(
+        images,
+        labels,
+        rows=train,
+        shuffle=True,
+        transform=RandomDelivery(side),
+        shares=source_shares(dataset, train),
+        **options,
+    )
+    seen = middle(images, around // 2)
+    return training, ImageBatches(seen, labels, rows=validation, **options)
 
 
 def class_weights(labels: np.ndarray) -> tuple[float, float]:

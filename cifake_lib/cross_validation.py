@@ -4,7 +4,7 @@ A test split of a small collection holds too few images to tell a good model fro
 the collection into folds, test on each in turn what the others trained, and every image counts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +65,45 @@ def folds(
             split[test], split[rest[validation]] = "test", "validation"
             if labels.groupby(split).nunique().min() == 2:
                 yield replace(dataset, table=table.assign(split=split))
+
+
+def leave_out(
+    dataset: Dataset, parts: Sequence[Sequence[str]], *, seed: int = 0
+) -> Iterator[Dataset]:
+    """Leave out sources, some of them at a time.
+
+    Args:
+        dataset: An indexed data set; its own split is not looked at.
+        parts: Names of the sources to leave out together. Those of one site or one generator
+            belong together, and in each part photographs and generated images that show alike.
+        seed: Of what is validated.
+
+    Yields:
+        For each part the same data set with another `split`: the part's sources are tested, about
+        an eighth of the rest is validated on.
+
+    Raises:
+        DatasetError: A part lacks one of the classes, or names a source that is not there; or a
+            source is in none of them or in two.
+    """
+    table, labels = dataset.table, dataset.table["label"]
+    groups, known = splits.units(table), set(table["source"])
+    named = [source for part in parts for source in part]
+    if wrong := sorted((known ^ set(named)) | {name for name in named if named.count(name) > 1}):
+        raise DatasetError(f"Expected each source in one part of them, received otherwise {wrong}.")
+    for part in parts:
+        tested = table["source"].isin(part).to_numpy()
+        if labels[tested].nunique() < 2 or labels[~tested].nunique() < 2:
+            raise DatasetError(
+                f"Expected photographs and generated images among the sources {sorted(part)} and "
+                "among all others."
+            )
+        rest = np.flatnonzero(~tested)
+        left = labels.iloc[rest], groups.iloc[rest]
+        _, validation = next(_dealt(*left, _VALIDATION_FOLDS, seed))
+        split = np.where(tested, "test", "train").astype(object)
+        split[rest[validation]] = "validation"
+        yield replace(dataset, table=table.assign(split=split))
 
 
 def cross_validate(

@@ -30,6 +30,8 @@ class FineTuning:
         patience: Stop a phase after so many epochs without a lower validation log loss.
         batch_size: Images in a step.
         corruption_share: Share of the training images that are corrupted at random, 0–1.
+        delivered: Train on parts of the images after random deliveries instead, balanced over
+            labels and sources, see `batches.delivered_batches`.
         seed: Of order, augmentation, corruption and dropout.
     """
 
@@ -45,6 +47,7 @@ class FineTuning:
     patience: int = 3
     batch_size: int = 32
     corruption_share: float = 0.3
+    delivered: bool = False
     seed: int = 0
 
     def build(self) -> tuple[keras.Model, list[str]]:
@@ -79,13 +82,13 @@ class FineTuning:
             The trained model, and its history as `training.train` returns it.
         """
         model, pretrained = self.build()
-        feeds = batches.training_batches(
-            dataset,
-            images,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            corruption_share=self.corruption_share,
-        )
+        options = {"batch_size": self.batch_size, "seed": self.seed}
+        if self.delivered:
+            side = self.arguments["image_size"]
+            feeds = batches.delivered_batches(dataset, images, side=side, **options)
+        else:
+            share = self.corruption_share
+            feeds = batches.training_batches(dataset, images, corruption_share=share, **options)
         head = training.Phase(
             "head", self.head_epochs, self.head_learning_rate, frozen=pretrained, **self._common
         )

@@ -375,3 +375,16 @@ def test_labels_and_sources_are_balanced():
     # Roots of 64 and 16, and of 9 and 4, share half each.
     assert by.to_dict() == pytest.approx({"a": 1 / 3, "b": 1 / 6, "c": 0.3, "": 0.2, "left out": 0})
     assert pd.Series(shares[:64]).nunique() == 1
+
+
+def test_photographs_are_fed_after_random_deliveries_and_validated_as_they_are(dataset):
+    images = load_images(dataset, image_size=64)
+    train, validation = batches.delivered_batches(dataset, images, side=40, batch_size=8, seed=3)
+    seen, labels = train[0]
+    assert seen.shape == (8, 40, 40, 3) and seen.dtype == np.uint8 and labels.shape == (8, 1)
+    np.testing.assert_array_equal(seen, train[0][0])
+    assert (train.shares > 0).tolist() == dataset.rows("train").tolist()
+    kept = images[dataset.rows("validation")][:, 12:-12, 12:-12]
+    np.testing.assert_array_equal(np.concatenate([b[0] for b in validation]), kept)
+    with pytest.raises(ValueError, match="larger than 41 pixels by an even number, received 64"):
+        batches.delivered_batches(dataset, images, side=41, batch_size=8, seed=3)

@@ -51,6 +51,37 @@ def test_whole_sources_are_left_out(tmp_path):
         assert not sources & set(part.table.loc[~part.rows("test"), "source"])
 
 
+def test_named_parts_of_the_sources_are_left_out_in_turn(tmp_path):
+    dataset = collection(tmp_path, images=96, sources=("a", "b", "c"))
+    first, second = cross_validation.leave_out(dataset, [["a", "c"], ["b"]])
+    assert set(first.table.loc[first.rows("test"), "source"]) == {"a", "c"}
+    assert first.table.loc[first.rows("test"), "split"].size == 64
+    assert set(second.table.loc[~second.rows("test"), "source"]) == {"a", "c"}
+    assert second.rows("validation").sum() == 8
+    assert second.table.loc[second.rows("validation"), "label"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ([["a"], ["b"]], r"each source in one part of them, received otherwise \['c'\]"),
+        ([["a", "b"], ["c", "a"]], r"received otherwise \['a'\]"),
+        ([["a", "b"], ["c", "zoo"]], r"received otherwise \['zoo'\]"),
+    ],
+)
+def test_each_source_is_left_out_once(tmp_path, parts, sentence):
+    dataset = collection(tmp_path, sources=("a", "b", "c"))
+    with pytest.raises(DatasetError, match=sentence):
+        list(cross_validation.leave_out(dataset, parts))
+
+
+def test_a_part_has_both_classes(tmp_path):
+    dataset = collection(tmp_path, sources=("a", "b"))
+    dataset.table["source"] = dataset.table["label"].map({0: "camera", 1: "generator"})
+    with pytest.raises(DatasetError, match=r"among the sources \['camera'\]"):
+        list(cross_validation.leave_out(dataset, [["camera"], ["generator"]]))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

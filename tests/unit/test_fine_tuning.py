@@ -59,3 +59,14 @@ def test_without_pretrained_layers_there_is_no_first_phase(collection, tmp_path)
     model, history = plain.train(*collection, checkpoints=tmp_path)
     assert list(history["phase"]) == ["fine_tune", "fine_tune"]
     assert model.name == "baseline_cnn"
+
+
+def test_photographs_are_learned_from_parts_after_random_deliveries(collection, tmp_path):
+    dataset, images = collection
+    dataset.table["source"] = ["a", "b"] * 20
+    arguments = {"image_size": 24, "augmentation": [], "filters": [4, 4]}
+    options = {"epochs": 2, "batch_size": 12, "delivered": True}
+    model, history = FineTuning("baseline_cnn", arguments, "none", **options).train(
+        dataset, images, checkpoints=tmp_path
+    )
+    assert model.input_shape[1] == 24 and len(history) == 2
