@@ -17,6 +17,7 @@ from cifake_lib import runs as run_folders
 from cifake_lib.calibration import ensemble_logit, probability
 from cifake_lib.crops import images_together
 from cifake_lib.images import fit_image
+from cifake_lib.views import photo_views
 
 if TYPE_CHECKING:
     import keras
@@ -159,9 +160,10 @@ class Detector:
     def predict(self, images: Sequence[Image.Image | np.ndarray]) -> list[Verdict]:
         """Judge images of any size.
 
-        Every model sees each image as in its training, through `fit_image`, and applies its own
-        temperature; the ensemble is the sigmoid of the weighted mean of the calibrated logits,
-        divided by a temperature of its own, with 0.5 as its threshold.
+        Every model sees each image as in its training, through `fit_image`, or several views of it
+        (see `views.photo_views`) whose logits it averages, and applies its own temperature; the
+        ensemble is the sigmoid of the weighted mean of the calibrated logits, divided by a
+        temperature of its own, with 0.5 as its threshold.
 
         Args:
             images: RGB images, or uint8 arrays of shape `(height, width, 3)`, 0–255.
@@ -172,8 +174,8 @@ class Detector:
         if len(images) == 0:
             return []
         fit = lru_cache(partial(_fitted, images))  # Shrinking a photograph takes its time.
-        seen = {key: fit(*self.runs[key].input_contract) for key in self.models}
-        logits = np.stack([self._logits(key, pixels) for key, pixels in seen.items()])
+        kinds = {key: (*run.input_contract, run.photo_views) for key, run in self.runs.items()}
+        logits = np.stack([self._logits(key, *fit(*kinds[key])) for key in self.models])
         p_fake = probability(logits)
         weights = [self.ensemble_weights.get(key, 1.0) for key in self.models]
         together = probability(ensemble_logit(logits, weights), self.ensemble_temperature)
@@ -188,22 +190,30 @@ class Detector:
             for index in range(len(images))
         ]
 
-    def _logits(self, key: str, images: np.ndarray) -> np.ndarray:
-        """Calibrated logits of one model, float64 of shape `(len(images),)`."""
+    def _logits(self, key: str, images: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Calibrated logits of one model, float64 `(pictures,)`, of so many views of each."""
         count = images_together(images.shape[1])
         logits = [
             np.asarray(self.models[key].predict_on_batch(images[start : start + count]))
             for start in range(0, len(images), count)
         ]
         temperature = self.runs[key].manifest["temperature"]
-        return np.concatenate(logits).ravel().astype(np.float64) / temperature
+        each = np.concatenate(logits).ravel().astype(np.float64) / temperature
+        return np.add.reduceat(each, np.cumsum(counts) - counts) / counts
 
 
-def _fitted(images: Sequence[Image.Image | np.ndarray], size: int, crop: str) -> np.ndarray:
+def _fitted(
+    images: Sequence[Image.Image | np.ndarray], size: int, crop: str, several: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a model looks at, and how many views of each picture that is."""
     pictures = (
         image if isinstance(image, Image.Image) else Image.fromarray(image) for image in images
     )
-    return np.stack([fit_image(picture, size, crop) for picture in pictures])
+    views = [
+        photo_views(picture, size) if several else fit_image(picture, size, crop)[None]
+        for picture in pictures
+    ]
+    return np.concatenate(views), np.array([len(each) for each in views])
 
 
 def _load(run: run_folders.Run, *, light: bool) -> engine.Network | keras.Model:

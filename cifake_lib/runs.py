@@ -86,6 +86,11 @@ class Run:
         facts = self.manifest["model"]
         return facts["input_size"], facts.get("crop", "centre")
 
+    @property
+    def photo_views(self) -> bool:
+        """Whether its model's logit is the mean over the views of `views.photo_views`."""
+        return self.manifest["model"].get("photo_views", False)
+
     def measured(self, *models: Run, among_others: bool = False) -> bool:
         """Return whether this run measured just these models; of others it says nothing.
 

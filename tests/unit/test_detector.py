@@ -10,6 +10,7 @@ from PIL import Image
 from cifake_lib import runs
 from cifake_lib.detector import Detector, ModelsDamaged, ModelsMissing, ModelVerdict
 from cifake_lib.images import fit_image
+from cifake_lib.views import photo_views
 
 
 class Brightness:
@@ -99,6 +100,20 @@ def test_a_picture_is_prepared_as_the_model_was_trained(crop):
     # What the page shows is what the model that looks closest sees.
     closer = detector({"a": Brightness(), "b": Brightness()}, a={"input_size": 64, "crop": crop})
     assert (closer.input_size, closer.crop) == (64, crop)
+
+
+def test_of_photographs_the_logits_of_several_views_are_averaged():
+    wide = np.zeros((64, 256, 3), dtype=np.uint8)
+    wide[:, :128, 0] = 200  # red on the left half alone
+    square = np.full((64, 64, 3), (60, 0, 0), dtype=np.uint8)
+    model = Brightness(offset=3)
+    judge = detector({"photo": model}, photo={"input_size": 56, "photo_views": True})
+    first, second = judge.predict([wide, square])
+    assert [len(batch) for batch in model.batches] == [7 + 5]
+    expected = [view[..., 0].mean() / 10 - 3 for view in photo_views(Image.fromarray(wide), 56)]
+    assert len(set(np.round(expected, 3))) > 2
+    assert first.p_fake == pytest.approx(sigmoid(np.mean(expected)), rel=1e-4)
+    assert second.p_fake == pytest.approx(sigmoid(3.0), rel=1e-4)
 
 
 def test_large_images_are_judged_a_few_at_a_time():
