@@ -67,6 +67,31 @@ def folds(
                 yield replace(dataset, table=table.assign(split=split))
 
 
+def deal_sources(dataset: Dataset, count: int, *, seed: int = 0) -> list[list[str]]:
+    """Deal the sources of a data set into parts that `leave_out` takes.
+
+    Args:
+        dataset: An indexed data set.
+        count: Parts; fewer where a class has fewer sources.
+        seed: Of the dealing.
+
+    Returns:
+        Names of sources, sorted; in each part about as many images of each class.
+
+    Raises:
+        DatasetError: A class comes from a single source, or from none that is named.
+    """
+    sources = dataset.table["source"]
+    fewest = sources.groupby(dataset.table["label"]).nunique().min()
+    if fewest < 2:
+        raise DatasetError(
+            "Expected photographs of at least two sources, and generated images too, received "
+            f"{fewest} for one of them: name them in the column source of an index.csv."
+        )
+    parts = folds(dataset, count=min(count, int(fewest)), repeats=1, seed=seed, by_source=True)
+    return [sorted(sources[part.rows("test")].unique()) for part in parts]
+
+
 def leave_out(
     dataset: Dataset, parts: Sequence[Sequence[str]], *, seed: int = 0
 ) -> Iterator[Dataset]:

@@ -15,11 +15,24 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 from tqdm.auto import tqdm
 
-from cifake_lib import calibration, corruptions, cross_validation, evaluation, models, selective
+from cifake_lib import (
+    calibration,
+    corruptions,
+    cross_validation,
+    engine,
+    evaluation,
+    models,
+    results,
+    runs,
+    selective,
+    training,
+)
 from cifake_lib.data import Dataset
+from cifake_lib.detector import Detector
 from cifake_lib.fine_tuning import FineTuning
 from cifake_lib.framework import keras
 from cifake_lib.intervals import share_interval
+from cifake_lib.patches import vote
 from cifake_lib.pixels import take_rows
 from cifake_lib.views import photo_views
 
@@ -56,6 +69,32 @@ def predict_logits(
             logits += [each.mean(dtype=np.float64) for each in np.split(seen, ends)]
             progress.update(len(part))
     return np.array(logits)
+
+
+def ask_detector(
+    detector: Detector, images: np.ndarray, *, patched: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ask the models of CIFAKE about photographs, in the two ways that there are.
+
+    Args:
+        detector: Models of small images.
+        images: uint8 `(images, side, side, 3)`; may be a memory map.
+        patched: Row numbers of those that are also cut into patches which vote; see `patches`.
+
+    Returns:
+        Two float64 arrays `(images,)` of the ensemble's probability of FAKE: of the shrunk picture;
+        and of its patches together, NaN for pictures that were not asked about so.
+    """
+    shrunk, voted = [], np.full(len(images), np.nan)
+    with tqdm(desc="Asking the models of CIFAKE", total=len(images), unit="image", delay=1) as bar:
+        for start in range(0, len(images), 64):
+            part = take_rows(images, np.arange(start, min(start + 64, len(images))))
+            shrunk += [verdict.p_fake for verdict in detector.predict(part)]
+            bar.update(len(part))
+    for row in tqdm(patched, desc="Letting patches vote", unit="image", delay=1):
+        together = vote(detector, Image.fromarray(take_rows(images, np.array([row]))[0])).together
+        voted[row] = np.nan if together is None else together.p_fake
+    return np.array(shrunk), voted
 
 
 def at_side(tuning: FineTuning, trained: keras.Model, side: int) -> keras.Model:
@@ -155,7 +194,8 @@ def fold_scores(left_out: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataFr
 
     Args:
         left_out: `label`, `fold`, and a column of scores for each method.
-        methods: Name → column; higher is FAKE. Images without a score are left out.
+        methods: Name → column; higher is FAKE. Images without a score are left out, and folds in
+            which only one class has scores.
 
     Returns:
         One row a method and fold: `method`, `fold`, `images`, `roc_auc`, and the true-positive
@@ -165,6 +205,8 @@ def fold_scores(left_out: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataFr
     for method, column in methods.items():
         scored = left_out.dropna(subset=[column])
         for fold, part in scored.groupby("fold"):
+            if part["label"].nunique() < 2:
+                continue
             alarms, hits, _ = roc_curve(part["label"], part[column])
             at = {f"tpr_{percent}": np.interp(percent / 100, alarms, hits) for percent in (5, 1)}
             auc = roc_auc_score(part["label"], part[column])
@@ -253,6 +295,29 @@ def source_scores(judged: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def promises(judged: pd.DataFrame) -> dict[str, float]:
+    """Sum up what the verdicts on left-out sources were worth.
+
+    Args:
+        judged: As `cross_calibrate` returns it.
+
+    Returns:
+        `coverage`, the share of images with a verdict; `right`, the share of right ones among
+        those; and for both promised shares of false alarms `false_positive_rate_<percent>` and
+        `true_positive_rate_<percent>`.
+    """
+    sure, real = judged[judged["certain"]], judged["label"] == 0
+    rates = {
+        "coverage": len(sure) / len(judged),
+        "right": ((sure["p_fake"] >= 0.5) == sure["label"]).mean() if len(sure) else np.nan,
+    }
+    for percent in (5, 1):
+        called = judged[f"called_fpr_{percent}"]
+        rates[f"false_positive_rate_{percent}"] = called[real].mean()
+        rates[f"true_positive_rate_{percent}"] = called[~real].mean()
+    return {name: float(value) for name, value in rates.items()}
+
+
 def with_columns(left_out: pd.DataFrame, dataset: Dataset, **scores: np.ndarray) -> pd.DataFrame:
     """Join scores of every image of a data set, row for row as its table, to what was left out."""
     table = dataset.table[["path"]].assign(**scores)
@@ -264,3 +329,71 @@ def whole(dataset: Dataset, *, seed: int = 0) -> Dataset:
     (first, *_) = cross_validation.folds(dataset, count=8, repeats=1, seed=seed)
     split = first.table["split"].replace({"validation": "train", "test": "validation"})
     return replace(dataset, table=dataset.table.assign(split=split))
+
+
+def finish(
+    run: runs.ActiveRun,
+    model: keras.Model,
+    dataset: Dataset,
+    history: pd.DataFrame,
+    left_out: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    tuning: FineTuning,
+    method: str = "logit",
+) -> runs.Run:
+    """Store a model that was trained on all sources, with what left-out sources say of its recipe.
+
+    Temperature, operating points and the band of uncertainty come from the images of left-out
+    sources, which other networks of the same recipe answered; the stored one knows them all.
+
+    Args:
+        run: The run to finish.
+        model: Trained, for squares of the side it is to be asked about.
+        dataset: What it was trained on.
+        history: As `training.train` returned it.
+        left_out: As `cross_train` returns it.
+        scores: As `fold_scores` returns it, of this model and others.
+        tuning: The recipe.
+        method: Name of this model among them.
+
+    Returns:
+        The complete run: weights, the same for the light engine, `history.csv`, `left_out.csv`,
+        `folds.csv`, `sources.csv` and `metrics.json`.
+    """
+    weights, builder = run.folder / runs.WEIGHTS, tuning.builder
+    arguments = {**tuning.arguments, "image_size": model.input_shape[1]}
+    builder, arguments = models.choose(builder, **{**arguments, "input_size": model.input_shape[1]})
+    results.save_weights(model, weights)
+    results.halve_weights(weights)
+    try:
+        engine.export(runs.rebuild(builder, arguments, weights), run.folder / engine.FILE)
+    except engine.NotConvertible as error:
+        run.notes.append(str(error))
+    fitted, judged = calibrate(left_out), cross_calibrate(left_out)
+    own = scores[scores["method"] == method]
+    metrics = {name: float(own[name].mean()) for name in ("roc_auc", "tpr_5", "tpr_1")}
+    metrics |= {"count": len(left_out), **promises(judged)}
+    run.write_csv("history.csv", history)
+    run.write_csv("left_out.csv", judged)
+    run.write_csv("folds.csv", scores)
+    run.write_csv("sources.csv", source_scores(judged))
+    run.write_json("metrics.json", metrics)
+    return run.finish(
+        data=dataset.manifest(),
+        model={
+            "builder": builder,
+            "arguments": arguments,
+            "display_name": models.model_name(builder, arguments),
+            "parameters": model.count_params(),
+            "input_size": model.input_shape[1],
+            "crop": "centre",
+            "view_averaged": False,
+            "photo_views": True,
+            "weights": runs.WEIGHTS,
+            "weights_bytes": weights.stat().st_size,
+        },
+        **fitted,
+        metrics=metrics,
+        training=training.training_summary(history),
+    )

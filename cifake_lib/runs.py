@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 STAGES = (
     *("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation", "robustness"),
-    "own_model",
+    *("own_model", "photo_resnet50"),
 )
 MODEL_STAGES = ("baseline_cnn", "tuned_cnn", "resnet50")
 # Models that answer together: which stages, and whether the released runs of them are meant.

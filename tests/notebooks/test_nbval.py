@@ -42,6 +42,6 @@ def test_executed_copies_repeat(smoke, tmp_path):
         copy = shutil.copy(executed, build / step.notebook.name)
         sources = [cell.source for cell in nbformat.read(copy, 4).cells]
         marked += sum("NBVAL_CHECK_OUTPUT" in source for source in sources)
-    assert len(list(build.glob("*.ipynb"))) == 7
+    assert len(list(build.glob("*.ipynb"))) == 8
     assert marked, "no cell is marked # NBVAL_CHECK_OUTPUT, so nothing would be compared"
     validate(build, tmp_path / "runs")

@@ -53,8 +53,8 @@ def parameters(file):
     return values
 
 
-def test_there_are_seven_numbered_notebooks_and_a_dashboard():
-    assert [file.name[:2] for file in NUMBERED] == [f"0{number}" for number in range(1, 8)]
+def test_there_are_eight_numbered_notebooks_and_a_dashboard():
+    assert [file.name[:2] for file in NUMBERED] == [f"0{number}" for number in range(1, 9)]
     assert NOTEBOOKS / "dashboard.ipynb" in FILES
 
 

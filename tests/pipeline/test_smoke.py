@@ -8,7 +8,7 @@ import pytest
 from nbformat import read
 
 SUITE = ["data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation", "robustness"]
-STAGES = [*SUITE, "own_model"]
+STAGES = [*SUITE, "own_model", "photo_resnet50"]
 MODELS = SUITE[1:4]
 
 

@@ -1,15 +1,26 @@
 """A detector of photographs is judged on sources that it has never seen, and calibrated there."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from scipy.special import expit
 
-from cifake_lib import photographs
+from cifake_lib import (
+    cross_validation,
+    data,
+    photograph_examples,
+    photographs,
+    plots_photographs,
+    runs,
+)
 from cifake_lib.data import Dataset
+from cifake_lib.detector import Detector, ModelVerdict
 from cifake_lib.fine_tuning import FineTuning
 from cifake_lib.framework import keras
+from cifake_lib.images import fit_image
 from cifake_lib.views import photo_views
 
 SOURCES = ("camera", "phone", "scans", "painter", "faces", "scenes")
@@ -35,6 +46,7 @@ def collection(tmp_path_factory):
             "source": [SOURCES[number % 6] for number in numbers],
             "group": "",
             "split": "train",
+            "crosses_split": False,
         }
     )
     brighter = 120 * table["label"].to_numpy()[:, None, None, None]
@@ -174,6 +186,108 @@ def test_each_fold_is_judged_by_what_was_fitted_on_the_others():
     assert sources.loc["plain", "low"] <= sources.loc["plain", "called_fake"]
     sure = plain[plain["certain"]]
     assert sources.loc["plain", "right"] == (sure["p_fake"] < 0.5).mean()
+
+
+def test_a_fold_in_which_a_method_scored_one_class_alone_is_left_out():
+    table = drawn()
+    table["few"] = table["logit"].where((table["fold"] == 0) | (table["label"] == 1))
+    assert photographs.fold_scores(table, {"few": "few"})["fold"].tolist() == [0]
+
+
+def test_promises_sum_up_what_verdicts_were_worth():
+    judged = photographs.cross_calibrate(drawn())
+    rates = photographs.promises(judged)
+    assert rates["coverage"] == judged["certain"].mean() < 1
+    assert rates["right"] > 0.85
+    real = judged["label"] == 0
+    assert rates["false_positive_rate_5"] == judged.loc[real, "called_fpr_5"].mean() < 0.07
+    assert rates["true_positive_rate_1"] == judged.loc[~real, "called_fpr_1"].mean()
+
+
+def test_the_models_of_cifake_see_photographs_shrunk_and_in_patches(collection):
+    class Red:
+        def predict(self, pictures):
+            small = [fit_image(Image.fromarray(np.asarray(each)), 32) for each in pictures]
+            return [ModelVerdict(float(each[..., 0].mean() / 255)) for each in small]
+
+    _, images = collection
+    shrunk, voted = photographs.ask_detector(Red(), images, patched=[5, 9])
+    np.testing.assert_allclose(shrunk, images[..., 0].mean(axis=(1, 2)) / 255, atol=0.01)
+    assert np.flatnonzero(~np.isnan(voted)).tolist() == [5, 9]
+    np.testing.assert_allclose(voted[[5, 9]], shrunk[[5, 9]], atol=0.02)
+
+
+def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(collection, asked):
+    dataset, images = collection
+    model, _ = TUNING.build()
+    left_out = asked[0]
+    scores = photographs.fold_scores(left_out, {"photo_resnet50": "logit"})
+    history = pd.DataFrame({"seconds": [2.0], "images_per_second": [8.0], "peak_memory_mb": [9.0]})
+    active = runs.start_run("photo_resnet50", run_id="made", parameters={}, seed=0)
+    run = photographs.finish(
+        active,
+        photographs.at_side(TUNING, model, 56),
+        dataset,
+        history,
+        left_out,
+        scores,
+        tuning=TUNING,
+        method="photo_resnet50",
+    )
+    assert run.photo_views and run.input_contract == (56, "centre")
+    assert run.read_json("metrics.json")["roc_auc"] == pytest.approx(scores["roc_auc"].mean())
+    assert run.manifest["thresholds"] == photographs.calibrate(left_out)["thresholds"]
+    assert set(run.read_csv("sources.csv")["source"]) == set(SOURCES)
+    detector = Detector({"photo": runs.load_model(run)}, {"photo": run}, {})
+    (verdict,) = detector.predict([images[3]])
+    logit = photographs.predict_logits(
+        photographs.at_side(TUNING, model, 56), images, np.array([3])
+    )
+    assert verdict.p_fake == pytest.approx(expit(logit[0] / run.manifest["temperature"]), abs=2e-3)
+
+
+def test_the_example_has_sources_of_both_classes_and_can_be_dealt_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAKE_CACHE", str(tmp_path / "cache"))
+    folder = photograph_examples.write_example(tmp_path / "example", count=6)
+    dataset = data.load_dataset(folder)
+    assert dataset.table.groupby("label")["source"].nunique().tolist() == [3, 3]
+    assert len(dataset.table) == 36
+    parts = cross_validation.deal_sources(dataset, 3)
+    assert sorted(source for part in parts for source in part) == sorted(
+        dataset.table["source"].unique()
+    )
+    assert len(list(cross_validation.leave_out(dataset, parts))) == 3
+    assert photograph_examples.write_example(folder, count=9) == folder
+    assert len(list(folder.rglob("*.jpg"))) == 36
+
+
+def test_one_source_cannot_be_left_out(collection):
+    dataset = collection[0]
+    alone = dataclasses.replace(dataset, table=dataset.table.assign(source="all"))
+    with pytest.raises(data.DatasetError, match="at least two sources"):
+        cross_validation.deal_sources(alone, 3)
+
+
+# Figures
+
+
+def test_figures_show_every_method_source_and_change():
+    table = drawn().assign(turned=lambda t: -t["logit"])
+    scores = photographs.fold_scores(table, {"photo_resnet50": "logit", "spectrum": "turned"})
+    axes = plots_photographs.fold_points(scores)
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert shown == ["Spectrum", "ResNet-50 for photographs"]
+    best = scores.groupby("method")["roc_auc"].mean().max()
+    assert f"{best:.3f}" in [text.get_text() for text in axes.texts]
+    by_source = photographs.source_scores(photographs.cross_calibrate(table))
+    left, right = plots_photographs.source_bars(by_source).axes
+    names = [label.get_text() for label in left.get_yticklabels()]
+    assert sorted(names) == ["odd (400)", "plain (400)"]
+    (bar,) = right.patches
+    found = by_source.set_index("source").loc["generator", "called_fake"]
+    assert bar.get_width() == pytest.approx(100 * found)
+    changes = plots_photographs.change_points(scores)
+    assert len(changes.lines) == 2 + 1
 
 
 def test_scores_are_joined_by_path(collection):
