@@ -131,6 +131,8 @@ def test_only_modules_that_train_import_keras():
         "generated",
         "layers",
         "models",
+        "photograph_examples",
+        "photographs",
         "training",
         "hypermodel",
         "initial_weights",
