@@ -13,6 +13,8 @@ from cifake_lib.names import in_percent
 from cifake_lib.runs import Run
 from cifake_lib.selective import flagged_are_fake
 
+TEST_IMAGES = "the test images"
+UNSEEN_SOURCES = "images of sources that were left out of training"
 TITLES = {
     "balanced": "Balanced",
     "best_f1": "Best F1",
@@ -32,6 +34,7 @@ class OperatingPoint:
         true_positive_interval: Its 95 % interval.
         false_positive_rate: Share of REAL called FAKE, 0–1.
         false_positive_interval: Its 95 % interval.
+        measured_on: What the rates hold for.
     """
 
     name: str
@@ -40,6 +43,7 @@ class OperatingPoint:
     true_positive_interval: tuple[float, float]
     false_positive_rate: float
     false_positive_interval: tuple[float, float]
+    measured_on: str = TEST_IMAGES
 
     @property
     def title(self) -> str:
@@ -51,10 +55,10 @@ class OperatingPoint:
         """What the threshold does, in one sentence."""
         low, high = self.false_positive_interval
         return (
-            f"From a score of {self.threshold:.3g} on an image is called FAKE. On the test images "
-            f"this found {in_percent(self.true_positive_rate)} of the FAKE and gave a false alarm "
-            f"on {in_percent(self.false_positive_rate)} of the REAL (95 % interval {100 * low:.1f}–"
-            f"{in_percent(high)})."
+            f"From a score of {self.threshold:.3g} on an image is called FAKE. On "
+            f"{self.measured_on} this found {in_percent(self.true_positive_rate)} of the FAKE and "
+            f"gave a false alarm on {in_percent(self.false_positive_rate)} of the REAL (95 % "
+            f"interval {100 * low:.1f}–{in_percent(high)})."
         )
 
     def probability_fake_if_flagged(self, prevalence: float) -> float:
@@ -79,20 +83,22 @@ class Abstention:
             if no confidence is enough.
         coverage: Share of the test images with a certain answer, 0–1.
         accuracy: Share of those answers that are right, 0–1; None without any.
+        measured_on: What coverage and accuracy hold for.
     """
 
     certain_from: float
     coverage: float
     accuracy: float | None
+    measured_on: str = TEST_IMAGES
 
     @property
     def sentence(self) -> str:
         """What abstaining costs and gains, in one sentence."""
         if self.accuracy is None:
-            return "No answer on the test images counts as certain."
+            return f"No answer on {self.measured_on} counts as certain."
         return (
             f"An answer counts as certain from {in_percent(self.certain_from)} confidence on: "
-            f"{in_percent(self.coverage)} of the test images got one, and "
+            f"{in_percent(self.coverage)} of {self.measured_on} got one, and "
             f"{in_percent(self.accuracy)} of those were right."
         )
 
@@ -137,6 +143,32 @@ class OperatingPoints:
         kept = metrics["abstention"]
         abstention = Abstention(kept["certain_from"], kept["coverage"], kept["accuracy"])
         return cls(points, abstention)
+
+    @classmethod
+    def from_photographs(cls, run: Run) -> OperatingPoints:
+        """Read those of a model of photographs, measured on sources that were left out.
+
+        Args:
+            run: A run of the stage `photo_resnet50`.
+
+        Raises:
+            RunDamaged: A file differs from the manifest.
+        """
+        metrics = run.read_json("metrics.json")
+        points = {
+            name: OperatingPoint(
+                name=name,
+                threshold=run.manifest["thresholds"][name],
+                true_positive_rate=rates["true_positive_rate"],
+                true_positive_interval=tuple(rates["true_positive_rate_interval"]),
+                false_positive_rate=rates["false_positive_rate"],
+                false_positive_interval=tuple(rates["false_positive_rate_interval"]),
+                measured_on=UNSEEN_SOURCES,
+            )
+            for name, rates in metrics["operating_points"].items()
+        }
+        kept = (run.manifest["certain_from"], metrics["coverage"], metrics["right"])
+        return cls(points, Abstention(*kept, measured_on=UNSEEN_SOURCES))
 
 
 @dataclass(frozen=True)

@@ -295,27 +295,39 @@ def source_scores(judged: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def promises(judged: pd.DataFrame) -> dict[str, float]:
+def promises(judged: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> dict:
     """Sum up what the verdicts on left-out sources were worth.
 
     Args:
         judged: As `cross_calibrate` returns it.
+        resamples: Of the intervals.
+        seed: Of the resampling.
 
     Returns:
         `coverage`, the share of images with a verdict; `right`, the share of right ones among
-        those; and for both promised shares of false alarms `false_positive_rate_<percent>` and
-        `true_positive_rate_<percent>`.
+        those; and `operating_points`: name → `true_positive_rate` and `false_positive_rate`, with
+        95 % intervals under the same names and `_interval`. What is resampled for them is sources,
+        not images (bootstrap of clusters): the next picture comes from another source.
     """
-    sure, real = judged[judged["certain"]], judged["label"] == 0
-    rates = {
+    sure = judged[judged["certain"]]
+    right = ((sure["p_fake"] >= 0.5) == sure["label"]).mean() if len(sure) else None
+    points = {}
+    for name in judged.filter(like="called_"):
+        rates = {}
+        for label, rate in enumerate(("false_positive_rate", "true_positive_rate")):
+            part = judged[judged["label"] == label]
+            rates[rate] = float(part[name].mean())
+            by_source = part.groupby("source")[name].agg(["sum", "size"]).to_numpy()
+            rng = np.random.default_rng(seed)
+            drawn = by_source[rng.integers(0, len(by_source), (resamples, len(by_source)))]
+            shares = drawn[..., 0].sum(axis=1) / drawn[..., 1].sum(axis=1)
+            rates[f"{rate}_interval"] = np.quantile(shares, [0.025, 0.975]).tolist()
+        points[name.removeprefix("called_")] = rates
+    return {
         "coverage": len(sure) / len(judged),
-        "right": ((sure["p_fake"] >= 0.5) == sure["label"]).mean() if len(sure) else np.nan,
+        "right": None if right is None else float(right),
+        "operating_points": points,
     }
-    for percent in (5, 1):
-        called = judged[f"called_fpr_{percent}"]
-        rates[f"false_positive_rate_{percent}"] = called[real].mean()
-        rates[f"true_positive_rate_{percent}"] = called[~real].mean()
-    return {name: float(value) for name, value in rates.items()}
 
 
 def with_columns(left_out: pd.DataFrame, dataset: Dataset, **scores: np.ndarray) -> pd.DataFrame:

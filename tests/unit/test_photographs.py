@@ -17,6 +17,7 @@ from cifake_lib import (
     runs,
 )
 from cifake_lib.data import Dataset
+from cifake_lib.decisions import OperatingPoints
 from cifake_lib.detector import Detector, ModelVerdict
 from cifake_lib.fine_tuning import FineTuning
 from cifake_lib.framework import keras
@@ -199,9 +200,22 @@ def test_promises_sum_up_what_verdicts_were_worth():
     rates = photographs.promises(judged)
     assert rates["coverage"] == judged["certain"].mean() < 1
     assert rates["right"] > 0.85
-    real = judged["label"] == 0
-    assert rates["false_positive_rate_5"] == judged.loc[real, "called_fpr_5"].mean() < 0.07
-    assert rates["true_positive_rate_1"] == judged.loc[~real, "called_fpr_1"].mean()
+    real, points = judged["label"] == 0, rates["operating_points"]
+    alarms = points["fpr_5"]["false_positive_rate"]
+    assert alarms == judged.loc[real, "called_fpr_5"].mean() < 0.07
+    assert points["fpr_1"]["true_positive_rate"] == judged.loc[~real, "called_fpr_1"].mean()
+    # Two sources of photographs that differ: nobody knows which one the next is like.
+    by_source = judged[real].groupby("source")["called_fpr_5"].mean()
+    assert points["fpr_5"]["false_positive_rate_interval"] == pytest.approx(sorted(by_source))
+    assert points["fpr_5"]["true_positive_rate_interval"][0] == pytest.approx(
+        points["fpr_5"]["true_positive_rate"]
+    )
+
+
+def test_without_a_certain_answer_none_is_right():
+    judged = photographs.cross_calibrate(drawn()).assign(certain=False)
+    rates = photographs.promises(judged)
+    assert (rates["coverage"], rates["right"]) == (0, None)
 
 
 def test_the_models_of_cifake_see_photographs_shrunk_and_in_patches(collection):
@@ -217,7 +231,10 @@ def test_the_models_of_cifake_see_photographs_shrunk_and_in_patches(collection):
     np.testing.assert_allclose(voted[[5, 9]], shrunk[[5, 9]], atol=0.02)
 
 
-def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(collection, asked):
+def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(
+    collection, asked, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path))
     dataset, images = collection
     model, _ = TUNING.build()
     left_out = asked[0]
@@ -238,6 +255,10 @@ def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(collecti
     assert run.read_json("metrics.json")["roc_auc"] == pytest.approx(scores["roc_auc"].mean())
     assert run.manifest["thresholds"] == photographs.calibrate(left_out)["thresholds"]
     assert set(run.read_csv("sources.csv")["source"]) == set(SOURCES)
+    points = OperatingPoints.from_photographs(run)
+    assert points.points["fpr_5"].threshold == run.manifest["thresholds"]["fpr_5"]
+    assert "sources that were left out" in points.points["fpr_1"].sentence
+    assert "sources that were left out" in points.abstention.sentence
     detector = Detector({"photo": runs.load_model(run)}, {"photo": run}, {})
     (verdict,) = detector.predict([images[3]])
     logit = photographs.predict_logits(
