@@ -25,6 +25,7 @@ from cifake_lib.scope import Scope
 if TYPE_CHECKING:
     from cifake_lib.detector import Detector, Verdict
 
+PHOTO_MODEL = "photo_resnet50"  # knows photographs, and answers alone
 SCOPE_MODEL = "resnet50"  # whose features the scope check was fitted to
 LARGEST = 2  # times the side of the training images: beyond, an image is of another kind
 ORDINARY = 200  # pixels a side that a photograph has at least
@@ -56,11 +57,15 @@ class Analysis:
         verdict: What the models say.
         outside: Whether the image is unlike those that the models know; None if nobody checked.
         record: The same for exports, with the decision at the threshold that was asked for.
+        by: Whose verdict it is.
+        beside: What others say of it who do not know its kind; see `routing`.
     """
 
     verdict: Verdict
     outside: bool | None
     record: Examined
+    by: Analyst | None = None
+    beside: Verdict | None = None
 
     def doubted(self, reason: str) -> Analysis:
         """Return the same with UNCERTAIN for a verdict, and why in one sentence."""
@@ -84,10 +89,13 @@ class Analyst:
     @cached_property
     def points(self) -> decisions.OperatingPoints | None:
         """The thresholds that were measured with just these models; None if none were."""
-        run = self.evaluation
-        if run is None or not run.measured(*self.detector.runs.values()):
+        run, photographs = self.evaluation, self.detector.runs.get(PHOTO_MODEL)
+        measured = run is not None and run.measured(*self.detector.runs.values())
+        if photographs is None and not measured:
             return None
         try:
+            if photographs is not None:
+                return decisions.OperatingPoints.from_photographs(photographs)
             return decisions.OperatingPoints.from_run(run)
         except (RunDamaged, KeyError) as error:
             logger.warning("no operating points: %s", error)
@@ -101,7 +109,8 @@ class Analyst:
     @cached_property
     def _measured(self) -> frequencies.MeasuredScores | None:
         try:
-            return frequencies.MeasuredScores.from_run(self.evaluation) if self.points else None
+            known = self.evaluation if self.points else None
+            return frequencies.MeasuredScores.from_run(known) if known else None
         except RunDamaged as error:
             logger.warning("no scores of test images: %s", error)
             return None
@@ -151,7 +160,7 @@ class Analyst:
                 # Measured on images like those of training; of others it would be a false promise.
                 meaning=similar.sentence if similar and not unlike else "",
             )
-            analyses.append(Analysis(verdict, unlike, self._scoped(record, unlike)))
+            analyses.append(Analysis(verdict, unlike, self._scoped(record, unlike), self))
         return analyses
 
     def at_threshold(self, analysis: Analysis, threshold: str) -> Analysis:

@@ -1,0 +1,107 @@
+"""Who judges a picture: the models of small images, that of photographs, or both with a warning.
+
+A model knows pictures of the size that it learned from. Asked about others it answers all the same,
+and near chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cifake_lib.analyst import PHOTO_MODEL, Analysis, Analyst, Picture
+from cifake_lib.names import in_percent
+
+THUMBNAIL = 64  # longer side in pixels up to which a picture is one for the models of CIFAKE
+PHOTOGRAPH = 128  # shorter side in pixels from which on it is a photograph
+BETWEEN = (
+    "A picture of this size is too large for the models of 32-pixel images, and too small for that "
+    "of photographs: what either says of it has not been measured."
+)
+
+
+@dataclass(frozen=True)
+class Router:
+    """Asks about each picture who knows its kind.
+
+    Attributes:
+        small: The models of small images.
+        photographs: That of photographs; None if there is none, and `small` is asked about all.
+    """
+
+    small: Analyst
+    photographs: Analyst | None = None
+
+    def examine(
+        self, pictures: Sequence[Picture], *, threshold: str = "balanced"
+    ) -> list[Analysis]:
+        """Judge images; see `Analyst.examine`.
+
+        A photograph is judged by the model of photographs. What the others say of it stands
+        `beside` the verdict, which is a lesson and no evidence. Between the sizes both are asked,
+        and the verdict is UNCERTAIN.
+
+        Args:
+            pictures: What to judge.
+            threshold: Key of the operating point.
+
+        Returns:
+            One analysis a picture, in order.
+        """
+        if self.photographs is None:
+            return self.small.examine(pictures, threshold=threshold)
+        analyses: dict[int, Analysis] = {}
+        for large in (False, True):
+            own = [n for n, each in enumerate(pictures) if is_photograph(each) == large]
+            judge, other = self.small, self.photographs
+            if large:
+                judge, other = other, judge
+            judged = judge.examine([pictures[n] for n in own], threshold=threshold)
+            asked = [n for n in own if not is_thumbnail(pictures[n])]
+            said = other.detector.predict([pictures[n].image for n in asked])
+            beside = dict(zip(asked, said, strict=True))
+            for n, analysis in zip(own, judged, strict=True):
+                known = large or n not in beside
+                analyses[n] = replace(
+                    analysis if known else analysis.doubted(BETWEEN), beside=beside.get(n)
+                )
+        return [analyses[n] for n in range(len(pictures))]
+
+    def at_threshold(self, analysis: Analysis, threshold: str) -> Analysis:
+        """Return the same with the decision at another operating point of whoever made it."""
+        decided = analysis.by.at_threshold(analysis, threshold)
+        return decided.doubted(BETWEEN) if analysis.record.reason == BETWEEN else decided
+
+
+def is_thumbnail(picture: Picture) -> bool:
+    """Whether a picture has the size of those that the models of CIFAKE know."""
+    return max(picture.image.size) <= THUMBNAIL
+
+
+def is_photograph(picture: Picture) -> bool:
+    """Whether a picture is large enough for the model of photographs."""
+    return min(picture.image.size) >= PHOTOGRAPH
+
+
+def lesson(analyst: Analyst) -> str:
+    """Say what the models of small images are worth on photographs, as notebook 08 measured it.
+
+    Args:
+        analyst: That of photographs.
+
+    Returns:
+        One sentence; "" if nothing was measured.
+    """
+    run = analyst.detector.runs[PHOTO_MODEL]
+    found = [
+        float(row["roc_auc"])
+        for row in run.read_rows("folds.csv")
+        if row["method"] == "cifake_models_shrunk"
+    ]
+    if not found:
+        return ""
+    ranked = in_percent(sum(found) / len(found), 0)
+    return (
+        "The models of 32-pixel images, which see this picture shrunk to that size, ranked "
+        f"{ranked} of the pairs of a photograph and a generated picture right; guessing ranks 50 %."
+    )
