@@ -19,13 +19,12 @@ from cifake_lib import decisions, frequencies
 from cifake_lib.exports import Examined, Provenance
 from cifake_lib.images import fit_image
 from cifake_lib.names import in_percent
-from cifake_lib.runs import Run, RunDamaged
+from cifake_lib.runs import PHOTO_MODEL, Run, RunDamaged
 from cifake_lib.scope import Scope
 
 if TYPE_CHECKING:
     from cifake_lib.detector import Detector, Verdict
 
-PHOTO_MODEL = "photo_resnet50"  # knows photographs, and answers alone
 SCOPE_MODEL = "resnet50"  # whose features the scope check was fitted to
 LARGEST = 2  # times the side of the training images: beyond, an image is of another kind
 ORDINARY = 200  # pixels a side that a photograph has at least

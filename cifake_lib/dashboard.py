@@ -43,6 +43,8 @@ from cifake_lib.dashboard_handlers import (
 )
 from cifake_lib.dashboard_style import style_sheet
 from cifake_lib.names import display_name
+from cifake_lib.routing import Router
+from cifake_lib.runs import PHOTO_MODEL, RunNotFound, find_run
 
 if TYPE_CHECKING:
     from cifake_lib.detector import Detector
@@ -199,6 +201,7 @@ class Dashboard:
 
         try:
             detector = Detector.load(runs=self._runs)
+            photographs = None if self._runs == "own" else self._load_photo_model()
             # The first call compiles; the visitor shall not wait for it.
             detector.predict([Image.new("RGB", (32, 32))])
         except ModelsDamaged:
@@ -211,11 +214,24 @@ class Dashboard:
             logger.exception("failed while loading the models")
             self._settle(NOT_LOADED, usable=False)
         else:
-            self._ready(detector)
+            self._ready(detector, photographs)
 
-    def _ready(self, detector: Detector) -> None:
+    def _load_photo_model(self) -> Detector | None:
+        """Load the model of photographs; None if there is none or it is damaged.
+
+        Photographs then go to the models of small images, with what these say of their limits.
+        """
+        from cifake_lib.detector import Detector, ModelsMissing
+
+        try:
+            find_run(PHOTO_MODEL, released=self._runs == "released")
+            return Detector.load(runs=self._runs, keys=(PHOTO_MODEL,))
+        except (RunNotFound, ModelsMissing):
+            return None
+
+    def _ready(self, detector: Detector, photographs: Detector | None = None) -> None:
         analyst = Analyst(detector, self._records.evaluation, self._records.robustness)
-        self.analyse.use(analyst)
+        self.analyse.use(Router(analyst, Analyst(photographs) if photographs else None))
         self.lab.use(detector, analyst, self._examples)
         self.quiz.use(detector, quiz_images(self._records.evaluation))
         self.detector = detector

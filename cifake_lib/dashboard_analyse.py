@@ -14,7 +14,7 @@ from cifake_lib import dashboard_cards as cards
 from cifake_lib import dashboard_examples as examples
 from cifake_lib import dashboard_exports as exports
 from cifake_lib import dashboard_sections as sections
-from cifake_lib.analyst import Analyst, Picture
+from cifake_lib.analyst import Picture
 from cifake_lib.dashboard_evidence import EvidencePanel, Subject
 from cifake_lib.dashboard_handlers import Messages, button, guarded, show
 from cifake_lib.dashboard_input import MAX_FILES, MAX_TOTAL_BYTES, ImageInput
@@ -22,6 +22,7 @@ from cifake_lib.dashboard_table import HistoryTable
 from cifake_lib.dashboard_threshold import ThresholdPanel
 from cifake_lib.dashboard_visit import MAX_IMAGES, File, Visit
 from cifake_lib.images import MAX_BYTES, MAX_PIXELS, READABLE, decode_image
+from cifake_lib.routing import Router
 
 HINT = (
     f"{READABLE}, or a zip of them; each at most {MAX_BYTES // 2**20} MB and "
@@ -54,7 +55,7 @@ class AnalyseTab:
         """
         self.visit, self.messages, self.status = Visit(), Messages(), widgets.HTML()
         self._pool = pool
-        self._analyst: Analyst | None = None
+        self._router: Router | None = None
         self._shown: cards.Result | None = None
         self._examples: list[tuple[Image.Image, str]] = []
         self._cancelled = threading.Event()
@@ -73,7 +74,7 @@ class AnalyseTab:
         self._working = widgets.HBox([self._progress, self._done, cancel])
         self._working.add_class("cf-working")
         self._summary = widgets.HTML()
-        self._saves = exports.SaveLinks(self.visit, lambda: self._analyst.provenance, self.say)
+        self._saves = exports.SaveLinks(self.visit, lambda: self._router.provenance, self.say)
         self._bar = widgets.HBox([self._summary, self._saves.view, button("Clear", self.on_clear)])
         self._bar.add_class("cf-bar-row")
         self._card = widgets.HTML()
@@ -98,10 +99,10 @@ class AnalyseTab:
         self._examples = found
         self._gallery.children = examples.gallery(found, self.on_example)
 
-    def use(self, analyst: Analyst) -> None:
+    def use(self, router: Router) -> None:
         """Ask these models from now on."""
-        self._analyst = analyst
-        self._threshold.show(analyst)
+        self._router = router
+        self._threshold.show(router.small)
 
     def settle(self, status: str, *, usable: bool) -> dict[widgets.Widget, str]:
         """Show how it stands with the models, and let the visitor act accordingly.
@@ -163,11 +164,11 @@ class AnalyseTab:
 
     @guarded("examining your files")
     def _examine_files(self, files: Sequence[File]) -> None:
-        if self._analyst is None:
+        if self._router is None:
             return
         threshold = self._threshold.threshold
         steps = self.visit.examine_files(
-            files, self._analyst, threshold=threshold, stop=self._cancelled, say=self.say
+            files, self._router, threshold=threshold, stop=self._cancelled, say=self.say
         )
         try:
             for done, count in steps:
@@ -185,7 +186,7 @@ class AnalyseTab:
         image.save(buffer, "PNG")
         picture = Picture(image, buffer.getvalue(), f"Example {index + 1}")
         threshold = self._threshold.threshold
-        self.visit.examine([picture], self._analyst, threshold=threshold, truth=truth)
+        self.visit.examine([picture], self._router, threshold=threshold, truth=truth)
         self._present()
 
     @guarded("applying the threshold")
@@ -193,7 +194,7 @@ class AnalyseTab:
         threshold = self._threshold.threshold
         if threshold != self._decided_at:
             number = self.visit.number_of(self._shown) if self._shown else 0
-            self.visit.decide_anew(self._analyst, threshold=threshold)
+            self.visit.decide_anew(self._router, threshold=threshold)
             self._decided_at = threshold
             if number:
                 self._open(self.visit.results[-number])
@@ -213,6 +214,7 @@ class AnalyseTab:
     @guarded("opening the picture")
     def _open(self, result: cards.Result) -> None:
         self._shown = result
+        self._threshold.say_of(result.analysis.by)
         self._draw_card()
         self._evidence.show(self.subject)
 
@@ -222,7 +224,8 @@ class AnalyseTab:
         if shown is None or not shown.content:
             return None
         image = decode_image(shown.content, name=shown.name)
-        return Subject(image, shown.content, shown.name, shown.analysis, self._analyst, shown.truth)
+        analysis = shown.analysis
+        return Subject(image, shown.content, shown.name, analysis, analysis.by, shown.truth)
 
     def _draw_card(self) -> None:
         shown, known = self._shown, bool(self._shown.content) and not self._shown.truth
@@ -230,8 +233,9 @@ class AnalyseTab:
         self._card.value = cards.result_card(
             shown,
             number=self.visit.number_of(shown),
-            sheet=exports.sheet(shown, self._analyst.provenance, metadata=metadata),
+            sheet=exports.sheet(shown, shown.analysis.by.provenance, metadata=metadata),
             shifted=self._threshold.shifted(shown.verdict.p_fake),
+            lesson=self._router.lesson if shown.analysis.beside else "",
         )
         show(self._opened, True)
 

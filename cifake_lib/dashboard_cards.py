@@ -15,6 +15,7 @@ from PIL import Image
 
 from cifake_lib.images import fit_image
 from cifake_lib.names import display_name
+from cifake_lib.runs import PHOTO_MODEL
 
 if TYPE_CHECKING:
     from cifake_lib.analyst import Analysis, Picture
@@ -113,7 +114,9 @@ def percent(probability: float) -> str:
     return "over 99 %" if probability > 0.99 else f"{probability * 100:.0f} %"
 
 
-def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = "") -> str:
+def result_card(
+    result: Result, *, number: int, sheet: str = "", shifted: str = "", lesson: str = ""
+) -> str:
     """Lay out an image, the verdict of the ensemble and the answer of each model.
 
     Args:
@@ -121,6 +124,7 @@ def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = 
         number: Its place in the order of arrival, from 1.
         sheet: Its evidence sheet, HTML of a page of its own; "" for none.
         shifted: What the score means where FAKE is as common as the visitor says (not escaped).
+        lesson: What is to be thought of models that are asked beside (not escaped).
 
     Returns:
         HTML.
@@ -134,6 +138,8 @@ def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = 
         pictures.append(figure(result.model_input, caption, caption, side))
     verdict = result.verdict
     together = "All models together" if len(verdict.models) > 1 else "The one model available"
+    if PHOTO_MODEL in verdict.models:
+        together = "The model of photographs"
     truth = ""
     if result.truth:
         judged = "right" if result.truth == result.word else "wrong"
@@ -144,6 +150,13 @@ def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = 
         )
     rows = "".join(model_row(key, answer) for key, answer in verdict.models.items())
     record = result.analysis.record
+    beside = ""
+    if (others := result.analysis.beside) is not None:
+        said = "".join(model_row(key, answer) for key, answer in others.models.items())
+        beside = (
+            f'<section class="cf-beside"><h3>Asked beside, without a say in the verdict</h3>'
+            f'<p>{escape(lesson)}</p><div class="cf-models" role="list">{said}</div></section>'
+        )
     if sheet:
         file_name = f"{result.name.rsplit('.', 1)[0] or 'image'}-evidence.html"
         sheet = download_link(sheet.encode(), file_name, "text/html", "Save the evidence sheet")
@@ -169,6 +182,7 @@ def result_card(result: Result, *, number: int, sheet: str = "", shifted: str = 
       <div class="cf-scale" aria-hidden="true"><span>REAL</span><span>FAKE</span></div>
       {rows}
     </div>
+    {beside}
     {sheet}
   </div>
 </article>"""

@@ -53,6 +53,12 @@ class ThresholdPanel:
         self.view.children = shown
         self._say()
 
+    def say_of(self, analyst: Analyst) -> None:
+        """Say what the chosen point came to with other models; the choice stays."""
+        if analyst.points and analyst.points.points.keys() == self._points.keys():
+            self._points = analyst.points.points
+            self._say()
+
     @property
     def threshold(self) -> str:
         """Key of the operating point."""

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from cifake_lib import unpacking
-from cifake_lib.analyst import Analyst, Picture
+from cifake_lib.analyst import Picture
 from cifake_lib.dashboard_cards import Result, make_result
 from cifake_lib.exports import Examined
 from cifake_lib.images import ImageError, decode_image
+from cifake_lib.routing import Router
 
 MAX_IMAGES = 1000  # at once; half a minute of work
 KEPT_BYTES = 16 * 2**20  # of files, for looking closer at the latest
@@ -40,7 +41,7 @@ class Visit:
     def examine_files(
         self,
         files: Sequence[File],
-        analyst: Analyst,
+        router: Router,
         *,
         threshold: str,
         stop: threading.Event,
@@ -50,7 +51,7 @@ class Visit:
 
         Args:
             files: Name, size in bytes and content of each.
-            analyst: Who judges.
+            router: Who judges.
             threshold: Key of the operating point.
             stop: Set to end early.
             say: Told in a sentence what is left out.
@@ -87,21 +88,22 @@ class Visit:
                 say(error)
             pixels = sum(picture.image.width * picture.image.height for picture in batch)
             if len(batch) == _TOGETHER or pixels > _PIXELS_TOGETHER:
-                self.examine(batch, analyst, threshold=threshold)
+                self.examine(batch, router, threshold=threshold)
                 batch = []
                 yield done, count
         if stop.is_set():
             say(f"Stopped after {done:,} of {count:,} files.")
-        self.examine(batch, analyst, threshold=threshold)
+        self.examine(batch, router, threshold=threshold)
         yield count, count
 
     def examine(
-        self, pictures: Sequence[Picture], analyst: Analyst, *, threshold: str, truth: str = ""
+        self, pictures: Sequence[Picture], router: Router, *, threshold: str, truth: str = ""
     ) -> None:
         """Judge images and keep them as the newest results; the oldest files are forgotten."""
-        analyses = analyst.examine(pictures, threshold=threshold)
-        contract = {"input_size": analyst.detector.input_size, "crop": analyst.detector.crop}
+        analyses = router.examine(pictures, threshold=threshold)
         for picture, analysis in zip(pictures, analyses, strict=True):
+            asked = analysis.by.detector
+            contract = {"input_size": asked.input_size, "crop": asked.crop}
             self.results.insert(0, make_result(picture, analysis, **contract, truth=truth))
         kept = 0
         for place, result in enumerate(self.results):
@@ -109,10 +111,10 @@ class Visit:
             if kept > KEPT_BYTES and place > 0 and result.content:
                 self.results[place] = result.forgotten()
 
-    def decide_anew(self, analyst: Analyst, *, threshold: str) -> None:
+    def decide_anew(self, router: Router, *, threshold: str) -> None:
         """Judge every image at another operating point."""
         self.results = [
-            replace(result, analysis=analyst.at_threshold(result.analysis, threshold))
+            replace(result, analysis=router.at_threshold(result.analysis, threshold))
             for result in self.results
         ]
 

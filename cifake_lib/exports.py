@@ -20,7 +20,7 @@ from PIL import Image
 from cifake_lib.decisions import Decision
 from cifake_lib.images import FORMATS
 from cifake_lib.provenance import environment
-from cifake_lib.runs import WEIGHTS, Run
+from cifake_lib.runs import PHOTO_MODEL, WEIGHTS, Run
 
 if TYPE_CHECKING:
     from cifake_lib.detector import Verdict
@@ -31,6 +31,11 @@ FORMULA_STARTS = "=+-@\t\r\n\0＝＋－＠"
 NOT_PROOF = (
     "This sheet is a hint, not proof. A verdict is a statistic over images like those of the test; "
     "about one image, its author or its truth it proves nothing."
+)
+_ALWAYS = (
+    "Sending, re-saving, resizing or blurring a picture can turn the verdict around.",
+    "The probability holds where half of the pictures are FAKE, as in the test. Where FAKE is "
+    "rare, most alarms are false ones.",
 )
 
 
@@ -151,6 +156,8 @@ class Provenance:
             none has measured just these models.
         thresholds: Operating points of the ensemble by name.
         versions: Version by package, of the machine that answered.
+        photographs: The same of the model that photographs go to; None if there is none. The keys
+            of a record's `models` say whose verdict it is.
     """
 
     models: dict[str, UsedModel]
@@ -158,6 +165,7 @@ class Provenance:
     evaluation: str
     thresholds: dict[str, float]
     versions: dict[str, str]
+    photographs: Provenance | None = None
 
     @classmethod
     def from_runs(cls, models: Mapping[str, Run], evaluation: Run | None = None) -> Provenance:
@@ -171,7 +179,9 @@ class Provenance:
         ensemble = evaluation.manifest.get("ensemble") if evaluation else None
         if not ensemble or not evaluation.measured(*models.values()):
             ensemble = {"temperature": 1.0, "thresholds": {"balanced": 0.5}}
-            evaluation = None
+            evaluation = models.get(PHOTO_MODEL)  # which brings what was fitted along
+            if evaluation is not None:
+                ensemble["thresholds"] = evaluation.manifest["thresholds"]
         # Evaluations that know no weights have given each model the same.
         weights = ensemble.get("weights") or dict.fromkeys(models, 1.0)
         return cls(
@@ -188,6 +198,15 @@ class Provenance:
     @property
     def limits(self) -> list[str]:
         """What a verdict cannot tell, in plain words."""
+        if (photographs := self.models.get(PHOTO_MODEL)) is not None:
+            return [
+                f"The model looks at the central square and at parts of the picture, at "
+                f"{photographs.input_size} × {photographs.input_size} pixels each. All finer "
+                "detail plays no part.",
+                f"It learned from {photographs.train_images:,} pictures of some sources, and was "
+                "measured on others. A generator newer than all of them may pass.",
+                *_ALWAYS,
+            ]
         side = max((model.input_size for model in self.models.values()), default=32)
         return [
             f"The models look at {side} × {side} pixels. What lies outside the central square of a "
@@ -195,9 +214,7 @@ class Provenance:
             "They know one source of photographs (CIFAR-10) and one generator (Stable Diffusion "
             "1.4). On ordinary photographs and on other generators expect little better than "
             "chance.",
-            "Sending, re-saving, resizing or blurring a picture can turn the verdict around.",
-            "The probability holds where half of the pictures are FAKE, as in the test. Where FAKE "
-            "is rare, most alarms are false ones.",
+            *_ALWAYS,
         ]
 
 

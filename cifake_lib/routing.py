@@ -6,11 +6,19 @@ and near chance.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from cifake_lib.analyst import PHOTO_MODEL, Analysis, Analyst, Picture
+import numpy as np
+
+from cifake_lib.analyst import Analysis, Analyst, Picture
+from cifake_lib.exports import Provenance
 from cifake_lib.names import in_percent
+from cifake_lib.runs import PHOTO_MODEL, RunDamaged
+
+logger = logging.getLogger(__name__)
 
 THUMBNAIL = 64  # longer side in pixels up to which a picture is one for the models of CIFAKE
 PHOTOGRAPH = 128  # shorter side in pixels from which on it is a photograph
@@ -31,6 +39,29 @@ class Router:
 
     small: Analyst
     photographs: Analyst | None = None
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the answers are made with, of both kinds."""
+        own = self.photographs.provenance if self.photographs else None
+        return replace(self.small.provenance, photographs=own)
+
+    @cached_property
+    def lesson(self) -> str:
+        """What the models of small images are worth on photographs, as notebook 08 measured it."""
+        try:
+            rows = self.photographs.detector.runs[PHOTO_MODEL].read_rows("folds.csv")
+        except RunDamaged as error:
+            logger.warning("nothing is said of small models on photographs: %s", error)
+            return ""
+        found = [float(row["roc_auc"]) for row in rows if row["method"] == "cifake_models_shrunk"]
+        if not found:
+            return ""
+        ranked = in_percent(np.mean(found), 0)
+        return (
+            "The models of 32-pixel images see a photograph shrunk to that size. Of pairs of a "
+            f"photograph and a generated picture they ranked {ranked} right; guessing ranks 50 %."
+        )
 
     def examine(
         self, pictures: Sequence[Picture], *, threshold: str = "balanced"
@@ -81,27 +112,3 @@ def is_thumbnail(picture: Picture) -> bool:
 def is_photograph(picture: Picture) -> bool:
     """Whether a picture is large enough for the model of photographs."""
     return min(picture.image.size) >= PHOTOGRAPH
-
-
-def lesson(analyst: Analyst) -> str:
-    """Say what the models of small images are worth on photographs, as notebook 08 measured it.
-
-    Args:
-        analyst: That of photographs.
-
-    Returns:
-        One sentence; "" if nothing was measured.
-    """
-    run = analyst.detector.runs[PHOTO_MODEL]
-    found = [
-        float(row["roc_auc"])
-        for row in run.read_rows("folds.csv")
-        if row["method"] == "cifake_models_shrunk"
-    ]
-    if not found:
-        return ""
-    ranked = in_percent(sum(found) / len(found), 0)
-    return (
-        "The models of 32-pixel images, which see this picture shrunk to that size, ranked "
-        f"{ranked} of the pairs of a photograph and a generated picture right; guessing ranks 50 %."
-    )

@@ -28,6 +28,7 @@ STAGES = (
     *("data", "baseline_cnn", "tuned_cnn", "resnet50", "evaluation", "robustness"),
     *("own_model", "photo_resnet50"),
 )
+PHOTO_MODEL = "photo_resnet50"  # knows photographs, and answers alone
 MODEL_STAGES = ("baseline_cnn", "tuned_cnn", "resnet50")
 # Models that answer together: which stages, and whether the released runs of them are meant.
 MODEL_SETS = {"released": MODEL_STAGES, "latest": MODEL_STAGES, "own": ("own_model",)}

@@ -172,6 +172,20 @@ def test_an_evaluation_of_other_models_is_not_used(evaluation):
     assert "no evaluation has measured" in evidence_sheet(judged(), provenance=known)
 
 
+def test_a_model_of_photographs_brings_its_calibration_and_limits_of_its_own(provenance):
+    run = model_run("photo_resnet50")
+    run.manifest["thresholds"] = {"balanced": 0.5, "fpr_5": 0.8}
+    photographs = Provenance.from_runs({"photo_resnet50": run})
+    assert photographs.evaluation == "photo_resnet50-1"
+    assert photographs.thresholds == {"balanced": 0.5, "fpr_5": 0.8}
+    assert any("newer than all of them may pass" in limit for limit in photographs.limits)
+    assert not any("CIFAR-10" in limit for limit in photographs.limits)
+    both = replace(provenance, photographs=photographs)
+    written = json.loads(exports.to_json([judged()], provenance=both))["provenance"]
+    assert written["photographs"]["thresholds"]["fpr_5"] == 0.8
+    assert written["thresholds"]["fpr_1"] == 0.9
+
+
 def test_json_holds_everything(provenance):
     written = json.loads(exports.to_json([judged(), refused(NASTY)], provenance=provenance))
     assert (written["schema"], written["positive_class"]) == (exports.SCHEMA, "FAKE")
