@@ -176,10 +176,10 @@ body[data-voila] .cifake:is(.cf-lost, .jupyter-widgets-disconnected)::before {
 .cifake .cf-answer .cf-verdict { font-size:24px; line-height:1.2; margin:0 0 2px; }
 .cf-REAL { color:var(--real); } .cf-FAKE { color:var(--fake-ink); }
 .cf-confidence { font-size:16px; color:var(--ink); }
-.cifake .cf-answer .cifake .cf-beside { border-top:1px solid var(--line); margin:14px 0 0; padding:8px 0 0; }
+.cifake .cf-beside { border-top:1px solid var(--line); margin:14px 0 0; padding:8px 0 0; }
 .cifake .cf-beside h3 { font-size:14px; font-weight:600; margin:0; }
 .cifake .cf-beside p { color:var(--muted); font-size:13px; margin:2px 0 6px; }
-.cf-together, .cifake .cf-answer .cf-truth { color:var(--muted);
+.cifake .cf-answer .cf-together, .cifake .cf-answer .cf-truth { color:var(--muted);
   font-size:13.5px; margin:0 0 10px; }
 .cifake .cf-answer .cf-truth { margin-top:-8px; }
 .cf-scale, .cf-model { display:grid; grid-template-columns:98px minmax(40px,1fr) 122px; gap:12px;
