@@ -235,7 +235,7 @@ class AnalyseTab:
             number=self.visit.number_of(shown),
             sheet=exports.sheet(shown, shown.analysis.by.provenance, metadata=metadata),
             shifted=self._threshold.shifted(shown.verdict.p_fake),
-            lesson=self._router.lesson if shown.analysis.beside else "",
+            lesson=self._router.lesson_on(shown.analysis),
         )
         show(self._opened, True)
 

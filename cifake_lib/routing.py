@@ -63,6 +63,11 @@ class Router:
             f"photograph and a generated picture they ranked {ranked} right; guessing ranks 50 %."
         )
 
+    def lesson_on(self, analysis: Analysis) -> str:
+        """Return the lesson where models of small images stand beside the verdict, else ""."""
+        beside = analysis.beside
+        return self.lesson if beside is not None and PHOTO_MODEL not in beside.models else ""
+
     def examine(
         self, pictures: Sequence[Picture], *, threshold: str = "balanced"
     ) -> list[Analysis]:

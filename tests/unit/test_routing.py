@@ -111,6 +111,9 @@ def test_no_pictures_no_analyses(photo_run):
 
 def test_the_lesson_says_what_the_small_models_are_worth_on_photographs(photo_run):
     asked = router(photo_run)
+    thumbnail, between, photograph = asked.examine(pictures((9, 9), (99, 99), (640, 480)))
+    assert asked.lesson_on(photograph) == asked.lesson
+    assert asked.lesson_on(thumbnail) == asked.lesson_on(between) == ""
     assert "they ranked 55 % right" in asked.lesson
     (photo_run.folder / "folds.csv").write_text("changed")
     assert router(photo_run).lesson == ""
