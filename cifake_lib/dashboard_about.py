@@ -18,6 +18,7 @@ import mistune
 from cifake_lib import runs
 from cifake_lib.analyst import KNOWN_ORIGIN
 from cifake_lib.names import display_name
+from cifake_lib.routing import PHOTOGRAPH, THUMBNAIL
 from cifake_lib.runs import Run, RunDamaged, RunNotFound
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def plain_words(records: Records) -> list[str]:
         records: As `dashboard_models.read_records` returns them.
 
     Returns:
-        Five sentences, not escaped.
+        Five sentences, and two more where photographs have a model of their own; not escaped.
     """
     sides = [run.manifest["model"]["input_size"] for run in records.models.values()]
     side = max(sides, default=32)  # CIFAKE's own size, before there are models
@@ -95,6 +96,7 @@ def plain_words(records: Records) -> list[str]:
         _or_damaged(_tested, records),
         _or_damaged(_changed, records),
         _or_damaged(_strange, records),
+        *_of_photographs(records),
         "So a verdict is a hint and never proof: it does not say who made a picture or whether "
         "what it shows is true, and nobody should be accused, believed or banned because of it.",
     ]
@@ -158,10 +160,38 @@ def _strange(records: Records) -> str:
     )
 
 
+def _of_photographs(records: Records) -> list[str]:
+    """Say for whom the model of photographs is, and what was measured on sources never seen."""
+    if (run := records.photographs) is None:
+        return []
+    images = sum(run.manifest["data"]["counts"]["train"].values())
+    try:
+        measured = run.read_json("metrics.json")
+        sources = len(run.read_rows("sources.csv"))
+    except RunDamaged as error:
+        return [str(error)]
+    right = "no answer was sure enough for a verdict"
+    if measured["right"] is not None:
+        right = (
+            f"{100 * measured['coverage']:.0f} % got a verdict, of which "
+            f"{100 * measured['right']:.0f} % were right"
+        )
+    return [
+        f"Pictures with at least {PHOTOGRAPH} pixels a side are photographs here and go to a model "
+        f"of their own, which learnt from {images:,} pictures of {sources} sources; pictures of "
+        f"up to {THUMBNAIL} pixels go to the models of CIFAKE.",
+        f"Of {measured['count']:,} pictures of sources that were left out of training {right}, and "
+        f"{100 * measured['roc_auc']:.0f} % of pairs of a photograph and a generated picture were "
+        "ranked right; a generator newer than all that it learnt from may pass.",
+    ]
+
+
 def _cards(records: Records) -> list[tuple[str, Run | None, str]]:
     """Title, run and file name of each card."""
     found = [("All models together", records.evaluation, "ENSEMBLE_CARD.md")]
     found += [(display_name(key), run, "MODEL_CARD.md") for key, run in records.models.items()]
+    if records.photographs is not None:
+        found.append((display_name(runs.PHOTO_MODEL), records.photographs, "MODEL_CARD.md"))
     return [*found, ("Data", _data_run(records), "DATA_CARD.md")]
 
 

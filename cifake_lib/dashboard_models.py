@@ -23,11 +23,13 @@ class Records:
         models: Run of each trained model by key; those without a run are absent.
         evaluation: Run that compares them on the test split, or None.
         robustness: Run that takes them to changed images, or None.
+        photographs: Run of the model that photographs go to, or None.
     """
 
     models: dict[str, Run]
     evaluation: Run | None
     robustness: Run | None = None
+    photographs: Run | None = None
 
 
 def choose_runs(wanted: str) -> str:
@@ -58,8 +60,8 @@ def read_records(which: str) -> Records:
     """
     found = {}
     # What notebooks 05 and 06 measured is the three models of the suite.
-    measured = ("evaluation", "robustness") if which != "own" else ()
-    for stage in (*runs.MODEL_SETS[which], *measured):
+    others = ("evaluation", "robustness", runs.PHOTO_MODEL)
+    for stage in (*runs.MODEL_SETS[which], *(others if which != "own" else ())):
         try:
             found[stage] = runs.find_run(stage, released=which == "released")
         except RunNotFound:
@@ -67,8 +69,8 @@ def read_records(which: str) -> Records:
         except (OSError, ValueError, KeyError):
             # A manifest cut short by a full disk must not leave a blank page.
             logger.exception("the manifest of %s cannot be read", stage)
-    evaluation, robustness = (found.pop(stage, None) for stage in ("evaluation", "robustness"))
-    return Records(found, evaluation, robustness)
+    evaluation, robustness, photographs = (found.pop(stage, None) for stage in others)
+    return Records(found, evaluation, robustness, photographs)
 
 
 def training_notice(records: Records) -> str:
@@ -81,7 +83,7 @@ def training_notice(records: Records) -> str:
         HTML: a banner; empty without a model.
     """
     sources = {}
-    for run in records.models.values():
+    for run in filter(None, [*records.models.values(), records.photographs]):
         sources.setdefault(data_of(run), []).append(run)
     if not sources:
         return ""
@@ -108,6 +110,11 @@ def limits_notice(records: Records) -> str:
     Returns:
         Two sentences.
     """
+    if records.photographs is not None:
+        return (
+            "Small pictures go to models that know 32 pixels, photographs to one that looks at "
+            "several parts of them. A verdict is a hint, not proof."
+        )
     sides = [run.manifest["model"]["input_size"] for run in records.models.values()]
     side = max(sides, default=32)  # CIFAKE's own size, before there are models
     return (

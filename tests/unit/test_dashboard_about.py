@@ -3,12 +3,13 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from html import unescape
 
 import pytest
 
 from cifake_lib.dashboard_about import About, plain_words
-from cifake_lib.dashboard_models import Records
+from cifake_lib.dashboard_models import Records, limits_notice, training_notice
 from cifake_lib.runs import Run, file_hash
 
 KEYS = ("baseline_cnn", "tuned_cnn", "resnet50")
@@ -121,6 +122,32 @@ def test_it_begins_with_five_sentences_with_measured_numbers(records):
     # 6 of 300 and 6 of 100: unseen generators only, all models together, generated ones only.
     assert "of 400 pictures by generators" in sentences[3] and "called 3.0 % FAKE" in sentences[3]
     assert "hint and never proof" in sentences[4]
+
+
+def test_where_photographs_have_a_model_two_sentences_say_for_whom_it_is(records, released):
+    measured = {"count": 500, "roc_auc": 0.91, "coverage": 0.7, "right": 0.94}
+    run = write_run(
+        released,
+        "photo_resnet50",
+        {
+            "metrics.json": json.dumps(measured).encode(),
+            "sources.csv": b"source,label\na,0\nb,1\nc,1\n",
+        },
+        data={"name": "photographs", "counts": {"train": {"REAL": 300, "FAKE": 150}}},
+    )
+    known = replace(records, photographs=run)
+    *_, whose, worth, last = plain_words(known)
+    assert "hint and never proof" in last
+    assert "at least 128 pixels" in whose and "450 pictures of 3 sources" in whose
+    assert "up to 64 pixels go to the models of CIFAKE" in whose
+    assert "Of 500 pictures of sources that were left out" in worth
+    assert "70 % got a verdict, of which 94 % were right" in worth and "91 % of pairs" in worth
+    assert "newer than all that it learnt from may pass" in worth
+    assert "photographs to one that looks at" in limits_notice(known)
+    alone = training_notice(Records({}, None, photographs=run))
+    assert "learnt from 450 images (photographs)" in alone
+    (run.folder / "metrics.json").write_text("{}")
+    assert "damaged" in plain_words(known)[-2]
 
 
 def test_numbers_of_other_models_are_not_given_for_these(records):
