@@ -6,6 +6,7 @@ images, and for no others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cifake_lib.intervals import share_interval
@@ -130,16 +131,9 @@ class OperatingPoints:
         real = sum(metrics["confusion"][0])
         points = {}
         for name, threshold in ensemble["thresholds"].items():
-            measured = metrics["operating_points"][name]
-            alarms = measured["false_positive_rate"]
-            points[name] = OperatingPoint(
-                name=name,
-                threshold=threshold,
-                true_positive_rate=measured["true_positive_rate"],
-                true_positive_interval=tuple(measured["true_positive_rate_interval"]),
-                false_positive_rate=alarms,
-                false_positive_interval=share_interval(round(alarms * real), real),
-            )
+            rates = metrics["operating_points"][name]
+            interval = share_interval(round(rates["false_positive_rate"] * real), real)
+            points[name] = _point(name, threshold, rates, interval, TEST_IMAGES)
         kept = metrics["abstention"]
         abstention = Abstention(kept["certain_from"], kept["coverage"], kept["accuracy"])
         return cls(points, abstention)
@@ -156,19 +150,35 @@ class OperatingPoints:
         """
         metrics = run.read_json("metrics.json")
         points = {
-            name: OperatingPoint(
-                name=name,
-                threshold=run.manifest["thresholds"][name],
-                true_positive_rate=rates["true_positive_rate"],
-                true_positive_interval=tuple(rates["true_positive_rate_interval"]),
-                false_positive_rate=rates["false_positive_rate"],
-                false_positive_interval=tuple(rates["false_positive_rate_interval"]),
-                measured_on=UNSEEN_SOURCES,
+            name: _point(
+                name,
+                run.manifest["thresholds"][name],
+                rates,
+                rates["false_positive_rate_interval"],
+                UNSEEN_SOURCES,
             )
             for name, rates in metrics["operating_points"].items()
         }
         kept = (run.manifest["certain_from"], metrics["coverage"], metrics["right"])
         return cls(points, Abstention(*kept, measured_on=UNSEEN_SOURCES))
+
+
+def _point(
+    name: str,
+    threshold: float,
+    rates: Mapping,
+    false_positive_interval: Sequence[float],
+    measured_on: str,
+) -> OperatingPoint:
+    return OperatingPoint(
+        name=name,
+        threshold=threshold,
+        true_positive_rate=rates["true_positive_rate"],
+        true_positive_interval=tuple(rates["true_positive_rate_interval"]),
+        false_positive_rate=rates["false_positive_rate"],
+        false_positive_interval=tuple(false_positive_interval),
+        measured_on=measured_on,
+    )
 
 
 @dataclass(frozen=True)

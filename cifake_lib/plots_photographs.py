@@ -15,7 +15,7 @@ def fold_points(
     """Draw how well each method ranks images of sources that it does not know.
 
     Args:
-        scores: As `photographs.fold_scores` returns it.
+        scores: As `unseen_sources.fold_scores` returns it.
         metric: Column.
         chance: What guessing comes to; marked.
         ax: Where to draw.
@@ -48,7 +48,7 @@ def source_bars(sources: pd.DataFrame, *, allowed: float = 0.1) -> Figure:
     """Draw how many images of each left-out source are called FAKE.
 
     Args:
-        sources: As `photographs.source_scores` returns it.
+        sources: As `unseen_sources.source_scores` returns it.
         allowed: Share of a source of photographs that may be; marked.
 
     Returns:
@@ -77,8 +77,8 @@ def change_points(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw what a change of the images does to the ranking, fold by fold.
 
     Args:
-        table: As `photographs.fold_scores` returns it, its methods being the changes; the first is
-            none.
+        table: As `unseen_sources.fold_scores` returns it, its methods being the changes, of which
+            the first is none.
         ax: Where to draw.
 
     Returns:

@@ -15,6 +15,7 @@ from cifake_lib import (
     photographs,
     plots_photographs,
     runs,
+    unseen_sources,
 )
 from cifake_lib.data import Dataset
 from cifake_lib.decisions import OperatingPoints
@@ -147,7 +148,7 @@ def test_nearly_all_is_trained_on_in_the_end(collection):
 
 def test_methods_are_ranked_fold_by_fold():
     table = drawn().assign(turned=lambda t: -t["logit"])
-    scores = photographs.fold_scores(table, {"model": "logit", "its opposite": "turned"})
+    scores = unseen_sources.fold_scores(table, {"model": "logit", "its opposite": "turned"})
     model, opposite = (part for _, part in scores.groupby("method", sort=False))
     assert model["fold"].tolist() == [0, 1] and model["images"].tolist() == [600, 600]
     np.testing.assert_allclose(model["roc_auc"], 1 - opposite["roc_auc"])
@@ -160,7 +161,7 @@ def test_methods_are_ranked_fold_by_fold():
 
 def test_no_source_of_photographs_has_more_than_twice_the_promised_false_alarms():
     table = drawn()
-    fitted = photographs.calibrate(table)
+    fitted = unseen_sources.calibrate(table)
     p_fake = expit(table["logit"] / fitted["temperature"])
     for percent in (5, 1):
         called = p_fake >= fitted["thresholds"][f"fpr_{percent}"]
@@ -169,18 +170,18 @@ def test_no_source_of_photographs_has_more_than_twice_the_promised_false_alarms(
         assert alarms["odd"] > alarms["plain"]
     certain = np.maximum(p_fake, 1 - p_fake) >= fitted["certain_from"]
     right = (p_fake >= 0.5) == table["label"]
-    assert right[certain].mean() >= photographs.CERTAIN > right.mean()
+    assert right[certain].mean() >= unseen_sources.CERTAIN > right.mean()
 
 
 def test_each_fold_is_judged_by_what_was_fitted_on_the_others():
     table = drawn()
     odd = table.assign(logit=table["logit"].where(table["fold"] == 0, table["logit"] + 4))
-    judged = photographs.cross_calibrate(odd)
-    other = photographs.calibrate(odd[odd["fold"] == 1])
+    judged = unseen_sources.cross_calibrate(odd)
+    other = unseen_sources.calibrate(odd[odd["fold"] == 1])
     first = judged[judged["fold"] == 0]
     np.testing.assert_allclose(first["p_fake"], expit(first["logit"] / other["temperature"]))
     assert (first["called_fpr_5"] == (first["p_fake"] >= other["thresholds"]["fpr_5"])).all()
-    sources = photographs.source_scores(judged).set_index("source")
+    sources = unseen_sources.source_scores(judged).set_index("source")
     assert sources["images"].to_dict() == {"plain": 400, "odd": 400, "generator": 400}
     plain = judged[judged["source"] == "plain"]
     assert sources.loc["plain", "called_fake"] == plain["called_fpr_5"].mean()
@@ -192,12 +193,12 @@ def test_each_fold_is_judged_by_what_was_fitted_on_the_others():
 def test_a_fold_in_which_a_method_scored_one_class_alone_is_left_out():
     table = drawn()
     table["few"] = table["logit"].where((table["fold"] == 0) | (table["label"] == 1))
-    assert photographs.fold_scores(table, {"few": "few"})["fold"].tolist() == [0]
+    assert unseen_sources.fold_scores(table, {"few": "few"})["fold"].tolist() == [0]
 
 
 def test_promises_sum_up_what_verdicts_were_worth():
-    judged = photographs.cross_calibrate(drawn())
-    rates = photographs.promises(judged)
+    judged = unseen_sources.cross_calibrate(drawn())
+    rates = unseen_sources.promises(judged)
     assert rates["coverage"] == judged["certain"].mean() < 1
     assert rates["right"] > 0.85
     real, points = judged["label"] == 0, rates["operating_points"]
@@ -213,8 +214,8 @@ def test_promises_sum_up_what_verdicts_were_worth():
 
 
 def test_without_a_certain_answer_none_is_right():
-    judged = photographs.cross_calibrate(drawn()).assign(certain=False)
-    rates = photographs.promises(judged)
+    judged = unseen_sources.cross_calibrate(drawn()).assign(certain=False)
+    rates = unseen_sources.promises(judged)
     assert (rates["coverage"], rates["right"]) == (0, None)
 
 
@@ -238,7 +239,7 @@ def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(
     dataset, images = collection
     model, _ = TUNING.build()
     left_out = asked[0]
-    scores = photographs.fold_scores(left_out, {"photo_resnet50": "logit"})
+    scores = unseen_sources.fold_scores(left_out, {"photo_resnet50": "logit"})
     history = pd.DataFrame({"seconds": [2.0], "images_per_second": [8.0], "peak_memory_mb": [9.0]})
     active = runs.start_run("photo_resnet50", run_id="made", parameters={}, seed=0)
     run = photographs.finish(
@@ -253,7 +254,7 @@ def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(
     )
     assert run.photo_views and run.input_contract == (56, "centre")
     assert run.read_json("metrics.json")["roc_auc"] == pytest.approx(scores["roc_auc"].mean())
-    assert run.manifest["thresholds"] == photographs.calibrate(left_out)["thresholds"]
+    assert run.manifest["thresholds"] == unseen_sources.calibrate(left_out)["thresholds"]
     assert set(run.read_csv("sources.csv")["source"]) == set(SOURCES)
     points = OperatingPoints.from_photographs(run)
     assert points.points["fpr_5"].threshold == run.manifest["thresholds"]["fpr_5"]
@@ -294,13 +295,13 @@ def test_one_source_cannot_be_left_out(collection):
 
 def test_figures_show_every_method_source_and_change():
     table = drawn().assign(turned=lambda t: -t["logit"])
-    scores = photographs.fold_scores(table, {"photo_resnet50": "logit", "spectrum": "turned"})
+    scores = unseen_sources.fold_scores(table, {"photo_resnet50": "logit", "spectrum": "turned"})
     axes = plots_photographs.fold_points(scores)
     shown = [label.get_text() for label in axes.get_yticklabels()]
     assert shown == ["Spectrum", "ResNet-50 for photographs"]
     best = scores.groupby("method")["roc_auc"].mean().max()
     assert f"{best:.3f}" in [text.get_text() for text in axes.texts]
-    by_source = photographs.source_scores(photographs.cross_calibrate(table))
+    by_source = unseen_sources.source_scores(unseen_sources.cross_calibrate(table))
     left, right = plots_photographs.source_bars(by_source).axes
     names = [label.get_text() for label in left.get_yticklabels()]
     assert sorted(names) == ["odd (400)", "plain (400)"]
