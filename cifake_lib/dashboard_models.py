@@ -210,4 +210,5 @@ Then check again.</p></div>"""
 
 
 def _names(group: Iterable[Run]) -> str:
-    return " and ".join(display_name(run.stage) for run in group)
+    *most, last = (display_name(run.stage) for run in group)
+    return f"{', '.join(most)} and {last}" if most else last

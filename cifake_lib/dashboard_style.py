@@ -198,7 +198,7 @@ body[data-voila] .cifake:is(.cf-lost, .jupyter-widgets-disconnected)::before {
   .cifake .cf-opened { padding:12px 14px 4px; }
   .cf-pictures { flex-basis:100%; }
   .cf-scale, .cf-model { grid-template-columns:88px minmax(40px,1fr) 118px; gap:8px; }
-  .cf-model-name { font-size:13px; white-space:nowrap; }
+  .cf-model-name { font-size:13px; }
 }
 
 .cf-UNCERTAIN { color:var(--uncertain); }
