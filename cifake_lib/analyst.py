@@ -20,7 +20,7 @@ from cifake_lib.exports import Examined, Provenance
 from cifake_lib.images import fit_image
 from cifake_lib.names import in_percent
 from cifake_lib.runs import PHOTO_MODEL, Run, RunDamaged
-from cifake_lib.scope import Scope
+from cifake_lib.scope import FILE, Scope
 
 if TYPE_CHECKING:
     from cifake_lib.detector import Detector, Verdict
@@ -107,9 +107,12 @@ class Analyst:
 
     @cached_property
     def _measured(self) -> frequencies.MeasuredScores | None:
+        if self.points is None:
+            return None
         try:
-            known = self.evaluation if self.points else None
-            return frequencies.MeasuredScores.from_run(known) if known else None
+            if (own := self.detector.runs.get(PHOTO_MODEL)) is not None:
+                return frequencies.MeasuredScores.from_photographs(own)
+            return frequencies.MeasuredScores.from_run(self.evaluation)
         except RunDamaged as error:
             logger.warning("no scores of test images: %s", error)
             return None
@@ -121,12 +124,18 @@ class Analyst:
             return None
         return run
 
+    @property
+    def _scope_model(self) -> str:
+        return PHOTO_MODEL if PHOTO_MODEL in self.detector.runs else SCOPE_MODEL
+
     @cached_property
     def _scope(self) -> Scope | None:
-        if (run := self.robustness_of(SCOPE_MODEL)) is None:
+        key = self._scope_model
+        run = self.detector.runs[key] if key == PHOTO_MODEL else self.robustness_of(key)
+        if run is None:
             return None
         try:
-            return Scope.load(run.checked("scope.npz"))
+            return Scope.load(run.checked(FILE))
         except (RunDamaged, KeyError) as error:
             logger.warning("no scope check: %s", error)
             return None
@@ -183,23 +192,26 @@ class Analyst:
     def _outside(self, images: Sequence[Image.Image]) -> list[bool | None]:
         if self._scope is None:
             return [None] * len(images)
-        contract = self.detector.runs[SCOPE_MODEL].input_contract
-        pixels = np.stack([fit_image(image, *contract) for image in images])
-        unlike = self._scope.outside(self.detector.models[SCOPE_MODEL], pixels)
-        # A photograph that was shrunk is not what they know, however alike it then looks.
+        run = self.detector.runs[self._scope_model]
+        pixels = np.stack([fit_image(image, *run.input_contract) for image in images])
+        unlike = self._scope.outside(self.detector.models[self._scope_model], pixels)
+        # A photograph that was shrunk is not what models of small images know, however alike it
+        # then looks.
+        most = np.inf if run.photo_views else LARGEST * self._known_side
         return [
-            max(image.size) > LARGEST * self._known_side or bool(far)
-            for image, far in zip(images, unlike, strict=True)
+            max(image.size) > most or bool(far) for image, far in zip(images, unlike, strict=True)
         ]
 
     @property
     def _known_side(self) -> int:
         """Longer side in pixels of the largest images that the models were trained on."""
-        return self._scope.largest or self.detector.runs[SCOPE_MODEL].input_contract[0]
+        return self._scope.largest or self.detector.runs[self._scope_model].input_contract[0]
 
     @cached_property
     def _accuracy_outside(self) -> float | None:
         """Share of right verdicts on changed test images that the scope check refuses."""
+        if self.robustness is None or self._scope_model == PHOTO_MODEL:
+            return None
         try:
             rows = self.robustness.read_rows("scope.csv")
         except RunDamaged as error:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cifake_lib.augmentation import DEFAULT_AUGMENTATION, augmented_input
 from cifake_lib.framework import keras
-from cifake_lib.layers import BatchNormalization, logit
+from cifake_lib.layers import BatchNormalization, MomentPooling, logit
 
 layers = keras.layers
 
 # Key → name in `keras.applications`, of every network that it has.
 BACKBONES = {name.lower(): name for name in dir(keras.applications) if name[0].isupper()}
-HEADS = ("global_average", "dense")
+HEADS = ("global_average", "moments", "dense")
 # The smallest image that leaves one cell at the end; the others take 32 px.
 _SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -52,8 +52,9 @@ def build_backbone(
         augmentation: Keys of `AUGMENTATIONS`, active in training only.
         input_size: Side to which the model enlarges smaller images (bilinear); at least what the
             network can take.
-        head: `global_average`: pooled features, then the logit; `dense`: flattened features, 256
-            units, batch normalisation, 128 units, then the logit.
+        head: `global_average`: pooled features, then the logit; `moments`: the same with their
+            deviations beside the means; `dense`: flattened features, 256 units, batch
+            normalisation, 128 units, then the logit.
         dropout: Share of features dropped in training before the logit, or between the dense
             layers, 0–1.
 
@@ -129,9 +130,9 @@ def _enlarged(x, image_size: int, side: int):
 
 
 def _head(x, head: str, dropout: float):
-    if head == "global_average":
-        x = layers.GlobalAveragePooling2D()(x)
-        return logit(layers.Dropout(dropout)(x))
+    if head in ("global_average", "moments"):
+        pool = layers.GlobalAveragePooling2D() if head == "global_average" else MomentPooling()
+        return logit(layers.Dropout(dropout)(pool(x)))
     if head != "dense":
         raise ValueError(f"Expected a head out of {HEADS}, received {head!r}")
     x = layers.Flatten()(x)

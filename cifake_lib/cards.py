@@ -13,6 +13,7 @@ import pandas as pd
 
 from cifake_lib import data, paths, runs, sample, splits
 from cifake_lib.cards_beyond import beyond_sections
+from cifake_lib.cards_photographs import photo_sections
 from cifake_lib.cards_results import result_sections
 from cifake_lib.cards_training import energy, hardware, initial_weights, listed, training_sections
 from cifake_lib.names import in_percent
@@ -52,13 +53,15 @@ _NOTICE = "<!-- Made from run files by `python -m cifake_lib.report`; edits are 
 
 
 def model_card(stage: str) -> str:
-    """Return the card of a released model, one of `runs.MODEL_STAGES`, as Markdown.
+    """Return the card of a released model, of `runs.MODEL_STAGES` or the photo model, as Markdown.
 
     Raises:
         runs.RunNotFound: The stage has not been released.
         runs.RunDamaged: A file that the card is made from differs from its manifest.
     """
     run = runs.find_run(stage, released=True)
+    if stage == runs.PHOTO_MODEL:
+        return _photo_card(run)
     manifest, model = run.manifest, run.manifest["model"]
     results = {"Results on the test split": ["Not measured: no released evaluation of this run."]}
     if _released("evaluation"):
@@ -78,6 +81,18 @@ def model_card(stage: str) -> str:
         "Licence and citation": _licence({stage: run}),
     }
     return _card(f"Model card: {model['display_name']}", sections)
+
+
+def _photo_card(run: Run) -> str:
+    sections = photo_sections(run) | {
+        "Licence and citation": [
+            "The code is under the [MIT licence](../../../LICENSE). Each source of pictures has "
+            "terms of its own, see above.",
+            initial_weights(run),
+            [_RESNET],
+        ]
+    }
+    return _card(f"Model card: {run.manifest['model']['display_name']} for photographs", sections)
 
 
 def ensemble_card() -> str:
@@ -232,7 +247,10 @@ def outdated() -> list[Path]:
 
 def _texts() -> dict[Path, str]:
     makers = {
-        **{stage: ("MODEL_CARD.md", partial(model_card, stage)) for stage in runs.MODEL_STAGES},
+        **{
+            stage: ("MODEL_CARD.md", partial(model_card, stage))
+            for stage in (*runs.MODEL_STAGES, runs.PHOTO_MODEL)
+        },
         "evaluation": ("ENSEMBLE_CARD.md", ensemble_card),
         "data": ("DATA_CARD.md", data_card),
     }

@@ -18,7 +18,7 @@ import mistune
 from cifake_lib import runs
 from cifake_lib.analyst import KNOWN_ORIGIN
 from cifake_lib.names import display_name
-from cifake_lib.routing import PHOTOGRAPH, THUMBNAIL
+from cifake_lib.routing import PHOTOGRAPH, THUMBNAIL, small_models_rank
 from cifake_lib.runs import Run, RunDamaged, RunNotFound
 
 if TYPE_CHECKING:
@@ -153,6 +153,13 @@ def _strange(records: Records) -> str:
                 f"of {images:,} pictures by generators that they had not learnt from they called "
                 f"{100 * caught:.1f} % FAKE, and "
             )
+    ranked = small_models_rank(records.photographs) if records.photographs else None
+    if ranked is not None:
+        return (
+            f"About other pictures these models say little: {measured}of pairs of a photograph of "
+            f"ordinary size and a generated picture, shrunk to what they know, they ranked "
+            f"{100 * ranked:.0f} % right, where guessing ranks half."
+        )
     return (
         f"About other pictures a verdict says little: {measured}on photographs of ordinary size "
         "and on today's generators, where nobody has measured these models, expect no better than "

@@ -149,6 +149,11 @@ class Detector:
         return self._largest[0]
 
     @property
+    def sees_photographs(self) -> bool:
+        """Whether these are models of photographs, which look at several views of each."""
+        return any(run.photo_views for run in self.runs.values())
+
+    @property
     def crop(self) -> str:
         """How pictures become squares for the model that looks at the largest."""
         return self._largest[1]
@@ -157,7 +162,9 @@ class Detector:
     def _largest(self) -> tuple[int, str]:
         return max((run.input_contract for run in self.runs.values()), key=lambda kind: kind[0])
 
-    def predict(self, images: Sequence[Image.Image | np.ndarray]) -> list[Verdict]:
+    def predict(
+        self, images: Sequence[Image.Image | np.ndarray], *, several_views: bool = True
+    ) -> list[Verdict]:
         """Judge images of any size.
 
         Every model sees each image as in its training, through `fit_image`, or several views of it
@@ -167,6 +174,7 @@ class Detector:
 
         Args:
             images: RGB images, or uint8 arrays of shape `(height, width, 3)`, 0–255.
+            several_views: Whether a model of photographs gets them; else one, as the others.
 
         Returns:
             One verdict per image, in order.
@@ -174,7 +182,10 @@ class Detector:
         if len(images) == 0:
             return []
         fit = lru_cache(partial(_fitted, images))  # Shrinking a photograph takes its time.
-        kinds = {key: (*run.input_contract, run.photo_views) for key, run in self.runs.items()}
+        kinds = {
+            key: (*run.input_contract, run.photo_views and several_views)
+            for key, run in self.runs.items()
+        }
         logits = np.stack([self._logits(key, *fit(*kinds[key])) for key in self.models])
         p_fake = probability(logits)
         weights = [self.ensemble_weights.get(key, 1.0) for key in self.models]

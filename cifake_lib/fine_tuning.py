@@ -1,16 +1,21 @@
 """A pretrained network made to fit a small collection: frozen first, then gently as a whole."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from tqdm.auto import tqdm
 
-from cifake_lib import batches, models, training
+from cifake_lib import batches, models, scope, training
 from cifake_lib.data import Dataset
 from cifake_lib.framework import keras
+
+_REGULARISATION = 1e-3  # scikit-learn's C for one pass over some thousand images
 
 
 @dataclass(frozen=True)
@@ -21,10 +26,16 @@ class FineTuning:
         builder: Key of the registry of models.
         arguments: Of the builder.
         initial_weights: See `models.load_initial_weights`.
+        regression_passes: Before anything else the output layer is set to a logistic regression on
+            what the network sees in so many passes over the training images; 0 leaves it random.
+            From a random layer the first steps destroy features that carry over to other sources
+            (Kumar et al. 2022, "Fine-tuning can distort pretrained features").
         head_epochs: Passes with every pretrained layer frozen.
         head_learning_rate: Peak of the first phase.
-        epochs: Passes with every layer training; 0 leaves the pretrained layers as they are.
+        epochs: Passes with every layer training but those of `frozen`; 0 leaves the pretrained
+            layers as they are.
         learning_rate: Peak of the second phase.
+        frozen: How the names of pretrained layers begin that are never trained: `conv2`.
         weight_decay: Of AdamW.
         label_smoothing: 0–1.
         patience: Stop a phase after so many epochs without a lower validation log loss.
@@ -38,10 +49,12 @@ class FineTuning:
     builder: str
     arguments: Mapping
     initial_weights: str
+    regression_passes: int = 0
     head_epochs: int = 3
     head_learning_rate: float = 2e-3
     epochs: int = 3
     learning_rate: float = 1e-4
+    frozen: Sequence[str] = ()
     weight_decay: float = 0.02
     label_smoothing: float = 0.02
     patience: int = 3
@@ -98,10 +111,48 @@ class FineTuning:
             for layer in map(model.get_layer, pretrained)
             if isinstance(layer, keras.layers.BatchNormalization)
         ]
+        never = [name for name in pretrained if name.startswith(tuple(self.frozen))]
         whole = training.Phase(
-            "fine_tune", self.epochs, self.learning_rate, frozen=statistics, **self._common
+            "fine_tune",
+            self.epochs,
+            self.learning_rate,
+            frozen=sorted({*statistics, *never}),
+            **self._common,
         )
+        if self.regression_passes and not any(checkpoints.iterdir()):
+            fit_output(model, feeds[0], passes=self.regression_passes)
         # Without pretrained layers there is nothing to spare.
         phases = [head, whole] if pretrained else [whole]
         history = training.train(model, phases, *feeds, checkpoints=checkpoints, seed=self.seed)
         return model, history
+
+
+def fit_output(model: keras.Model, feed: batches.ImageBatches, *, passes: int = 1) -> None:
+    """Set the output layer to a logistic regression on the features before it.
+
+    Args:
+        model: One logit, in a layer of that name; changed in place.
+        feed: Training batches; each pass draws, orders and changes the images anew.
+        passes: Over the batches.
+    """
+    features, labels = [], []
+    total = passes * len(feed)
+    with tqdm(desc="Fitting the output layer", total=total, unit="batch", delay=1) as progress:
+        for number in range(passes):
+            feed.start_epoch(number)
+            for index in range(len(feed)):
+                images, y_true, *_ = feed[index]
+                features.append(scope.features(model, images))
+                labels.append(y_true)
+                progress.update()
+    features, labels = np.concatenate(features), np.concatenate(labels)[:, 0]
+    scale = StandardScaler().fit(features)
+    # The sum over images weighs against the penalty, whatever their number.
+    regression = LogisticRegression(
+        C=_REGULARISATION / passes, class_weight="balanced", max_iter=1000
+    )
+    regression.fit(scale.transform(features), labels)
+    # The scaling moves into the layer; of a channel that never speaks the scale is 1.
+    kernel = regression.coef_[0] / scale.scale_
+    bias = regression.intercept_[0] - kernel @ scale.mean_
+    model.get_layer("logit").set_weights([kernel[:, None], np.array([bias])])

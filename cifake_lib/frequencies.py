@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from scipy.special import logit
@@ -28,6 +29,7 @@ class SimilarImages:
         fake: How many of them are FAKE.
         lowest: Lowest p_fake among them, 0–1.
         highest: Highest p_fake among them, 0–1.
+        what: What people read for them.
         interval: 95 % interval of the share of FAKE, 0–1; see `intervals.share_interval`.
     """
 
@@ -35,6 +37,7 @@ class SimilarImages:
     fake: int
     lowest: float
     highest: float
+    what: str = "test images"
     interval: tuple[float, float] = field(init=False)
 
     def __post_init__(self):
@@ -53,37 +56,43 @@ class SimilarImages:
         spans = [f"{self.lowest:.{n}f}–{self.highest:.{n}f}" for n in range(2, 7)]
         span = next((text for text in spans if len(set(text.split("–"))) == 2), spans[-1])
         return (
-            f"Of 100 test images with a score like this, {_of_100(self.share)} FAKE (95 % "
+            f"Of 100 {self.what} with a score like this, {_of_100(self.share)} FAKE (95 % "
             f"interval {low}–{high}; measured on {self.count:,} images with scores of {span})."
         )
 
 
 @dataclass(frozen=True)
 class MeasuredScores:
-    """Scores of the ensemble on the test images, with the truth.
+    """Scores of images from which nothing was learned, with the truth.
 
     Attributes:
         p_fake: float array `(N,)`, 0–1.
         is_fake: bool array `(N,)`.
+        what: What people read for the images.
     """
 
     p_fake: np.ndarray
     is_fake: np.ndarray
+    what: str = "test images"
 
     @classmethod
     def from_run(cls, evaluation: Run) -> MeasuredScores:
-        """Read them from an evaluation run.
+        """Read those of the ensemble on the test images from an evaluation run.
 
         Raises:
             RunDamaged: A file differs from the manifest.
         """
-        # Without pandas, 38 MB that the dashboard can spare.
-        with evaluation.checked("predictions.csv").open(encoding="utf-8", newline="") as file:
-            names = next(csv.reader(file))
-            places = [names.index(name) for name in ("ensemble_p_fake", "label")]
-            options = {"delimiter": ",", "quotechar": '"', "comments": None}
-            p_fake, label = np.loadtxt(file, usecols=places, ndmin=2, **options).T
-        return cls(p_fake, label == 1)
+        return cls(*_read(evaluation.checked("predictions.csv"), "ensemble_p_fake"))
+
+    @classmethod
+    def from_photographs(cls, run: Run) -> MeasuredScores:
+        """Read those of images of left-out sources from a run of the stage `photo_resnet50`.
+
+        Raises:
+            RunDamaged: A file differs from the manifest.
+        """
+        scores = _read(run.checked("left_out.csv"), "p_fake")
+        return cls(*scores, "pictures of sources it had not seen")
 
     def like(self, p_fake: float) -> SimilarImages | None:
         """Find the test images with about this score, so that they tell what it means.
@@ -108,9 +117,19 @@ class MeasuredScores:
         # With all that are equally far: which of them to leave out would be chance.
         near = distance <= max(hundredth, SAME_SCORE) + 1e-9
         scores = self.p_fake[near]
-        return SimilarImages(
-            int(near.sum()), int(self.is_fake[near].sum()), float(scores.min()), float(scores.max())
-        )
+        counts = int(near.sum()), int(self.is_fake[near].sum())
+        return SimilarImages(*counts, float(scores.min()), float(scores.max()), self.what)
+
+
+def _read(path: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read a column of scores, and which of the images are FAKE."""
+    # Without pandas, 38 MB that the dashboard can spare.
+    with path.open(encoding="utf-8", newline="") as file:
+        names = next(csv.reader(file))
+        places = [names.index(name) for name in (column, "label")]
+        options = {"delimiter": ",", "quotechar": '"', "comments": None}
+        p_fake, label = np.loadtxt(file, usecols=places, ndmin=2, **options).T
+    return p_fake, label == 1
 
 
 def fake_at_prevalence(p_fake: float, prevalence: float, *, calibrated_at: float = 0.5) -> float:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 METHOD = "grad_cam"  # as in `explain.METHODS`
 STEPS = 10  # equal parts of the pixels that are blurred one after the other
+# The same for pictures from so many pixels a side on, each of which takes fifty times as long.
+LARGE, STEPS_LARGE = 128, 4
 # Quarters of a side by which a map is moved down and to the right: by whole cells of every model's
 # last map, so that a moved map is cut as the map itself is.
 MOVES = [(down, right) for down in range(4) for right in range(4) if down or right]
@@ -73,9 +75,9 @@ class DeletionTest:
     The score is the logit, positive towards that class.
 
     Attributes:
-        shares: `(STEPS + 1,)`, blurred shares of the pixels, 0–1.
-        hottest: `(STEPS + 1,)`, change of the score while the map's hottest pixels go first.
-        elsewhere: `(len(MOVES), STEPS + 1)`, the same with the map moved to other places.
+        shares: `(steps + 1,)`, blurred shares of the pixels, 0–1.
+        hottest: `(steps + 1,)`, change of the score while the map's hottest pixels go first.
+        elsewhere: `(len(MOVES), steps + 1)`, the same with the map moved to other places.
     """
 
     shares: np.ndarray
@@ -140,13 +142,13 @@ def deletion_test(
     # Ties are broken at random: in reading order a flat map would look like one of the upper edge.
     order = np.lexsort((np.random.default_rng(0).random(flat.shape), -flat), axis=-1)
     rank = np.argsort(order, axis=-1).reshape(-1, 1, side, side)
-    shares = np.linspace(0, 1, STEPS + 1)
+    shares = np.linspace(0, 1, 1 + (STEPS if side < LARGE else STEPS_LARGE))
     between = rank < shares[1:-1, None, None] * side**2
     versions = np.where(between[..., None], hidden, pixels).reshape(-1, *pixels.shape)
     # One call for all: each has a cost of its own.
     logits = _logits(model, np.concatenate([pixels[None], hidden[None], versions]))
     changes = (logits - logits[0]) * (1 if label == "FAKE" else -1)
-    curves = np.zeros((1 + len(MOVES), STEPS + 1))
+    curves = np.zeros((1 + len(MOVES), len(shares)))
     curves[:, 1:-1] = changes[2:].reshape(len(curves), -1)
     curves[:, -1] = changes[1]
     return DeletionTest(shares, curves[0], curves[1:])

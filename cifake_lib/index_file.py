@@ -12,7 +12,7 @@ on both. Further columns are ignored.
 import csv
 import posixpath
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -100,8 +100,24 @@ def read_index_file(
     return found.drop_duplicates("path", ignore_index=True)
 
 
-def _read(file: Path) -> pd.DataFrame:
-    """Read the known columns of a CSV file as text, whatever its separator."""
+def read_origins(file: Path, *, beneath: Path) -> pd.DataFrame:
+    """Read what an `index.csv` tells of where its files come from, for those who must name that.
+
+    Args:
+        file: The file.
+        beneath: Folder of the data set.
+
+    Returns:
+        One row a file: `path` relative to the folder of the data set, and those of the columns
+        `kind`, `repository`, `commit` and `licence` that it has, as text.
+    """
+    table = _read(file, ("kind", "repository", "commit", "licence"))
+    prefix = file.parent.relative_to(beneath).as_posix()
+    return table.assign(path=[_plain(posixpath.join(prefix, name)) for name in table["path"]])
+
+
+def _read(file: Path, columns: Sequence[str] = _KNOWN) -> pd.DataFrame:
+    """Read known columns of a CSV file as text, whatever its separator."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             separator = max(",;\t", key=lines.readline().count)
@@ -118,7 +134,7 @@ def _read(file: Path) -> pd.DataFrame:
         raise DatasetError(
             f"Expected a column path or file in {file}, found {', '.join(table.columns) or 'none'}."
         )
-    known = [name for name in _KNOWN if name in table]
+    known = [name for name in columns if name in table]
     table = table[[path, *known]].rename(columns={path: "path"})
     return table.apply(lambda column: column.fillna("").str.strip())
 

@@ -1,4 +1,4 @@
-"""Weights that a network starts from: ImageNet's, a file's, or those of the released ResNet-50."""
+"""Weights that a network starts from: ImageNet's, a file's, or those of a released ResNet-50."""
 
 import re
 import warnings
@@ -9,6 +9,7 @@ from cifake_lib import paths, runs
 from cifake_lib.backbones import BACKBONES, backbone_name
 from cifake_lib.framework import keras
 
+_RELEASED = {"released": "resnet50", runs.PHOTO_MODEL: runs.PHOTO_MODEL}  # source → stage
 # What learns the task, and is never taken over.
 _HEAD = re.compile(r"head_.*|logit")
 _UNNAMED = re.compile(r"(conv2d|batch_normalization|layer_normalization|normalization)(?:_\d+)?")
@@ -24,8 +25,9 @@ def load_initial_weights(model: keras.Model, source: str = "imagenet") -> list[s
     Args:
         model: Made by `models.build_model`; changed in place.
         source: `imagenet` (downloaded by Keras); `released`, the ResNet-50 that comes with the
-            project; a `.weights.h5` file of the same network of `keras.applications`, whole without
-            top (of ResNet-50 also up to `conv4_block6_out`); or `none`.
+            project; `photo_resnet50`, that of photographs; a `.weights.h5` file of the same network
+            of `keras.applications`, whole without top (of ResNet-50 also up to
+            `conv4_block6_out`); or `none`.
 
     Returns:
         Names of the layers that received weights, empty for `none`. The head is never among them.
@@ -38,8 +40,8 @@ def load_initial_weights(model: keras.Model, source: str = "imagenet") -> list[s
     key = model.name if model.name in BACKBONES else "resnet50"
     if source == "imagenet":
         donor = _from_imagenet(key)
-    elif source == "released":
-        donor = _released(key)
+    elif source in _RELEASED:
+        donor = _released(key, _RELEASED[source])
     else:
         donor = _from_file(paths.resolve(source), key)
     given = _by_name(donor)
@@ -98,13 +100,13 @@ def _from_imagenet(key: str) -> keras.Model:
         ) from error
 
 
-def _released(key: str) -> keras.Model:
+def _released(key: str, stage: str) -> keras.Model:
     if key != "resnet50":
         raise InitialWeightsError(
             f"The released ResNet-50 has no weights for {backbone_name(key)}: set initial_weights "
             "to 'imagenet', a .weights.h5 file or 'none', or train a ResNet-50."
         )
-    run = runs.find_run("resnet50", released=True)
+    run = runs.find_run(stage, released=True)
     facts = run.manifest["model"]
     return runs.rebuild(facts["builder"], facts["arguments"], run.checked(runs.WEIGHTS))
 

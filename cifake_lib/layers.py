@@ -1,4 +1,4 @@
-"""Layers that models share: the last one, and batch normalisation computed faster.
+"""Layers that models share: the last one, pooling, and batch normalisation computed faster.
 
 Keras writes batch normalisation as a dozen operations in float32. On a CPU, where memory is the
 bottleneck, they cost more than the convolutions between them. TensorFlow has one fused kernel for
@@ -35,6 +35,25 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for moving, measured in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + measured * (1 - self.momentum))
         return outputs
+
+
+class MomentPooling(keras.layers.Layer):
+    """Mean and standard deviation of each channel over the places of an image.
+
+    The mean says how much of a pattern there is, the deviation whether it is spread evenly, as the
+    traces of a generator are, or sits on what is shown. `(batch, height, width, channels)` →
+    float32 `(batch, 2 × channels)`, means first.
+    """
+
+    def __init__(self, **options):
+        # Squares in half precision would swallow the deviation of a channel with a large mean.
+        super().__init__(**{"dtype": "float32"} | options)
+
+    def call(self, inputs):
+        """Pool a batch."""
+        mean, variance = keras.ops.moments(inputs, axes=(1, 2))
+        # The slope of the root is infinite at 0, and many channels are silent.
+        return keras.ops.concatenate([mean, keras.ops.sqrt(variance + 1e-5)], axis=-1)
 
 
 def logit(x):

@@ -1,4 +1,4 @@
-"""Two views of a large picture: shrunk to what the models see, and voting of cut-outs of that size.
+"""Two views of a large picture: as the models see it, and voting of cut-outs at a finer scale.
 
 Shrinking throws away the fine traces of a generator, cutting out throws away what is shown. Where
 both views disagree, at least one of them is wrong.
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from cifake_lib.detector import Detector
 
 SIDE = 32  # pixels of a patch, that of the images in CIFAKE
-MOST = 48  # patches; through all three models they take about a second on two cores
+# Patches; through the three models of CIFAKE they take about a second on two cores, and through
+# that of photographs, which sees fifty times the pixels, two.
+MOST, MOST_LARGE = 48, 16
 SMALLEST = 2 * SIDE  # side of a picture from which on it has patches to vote
 # Standard deviation in grey levels of the channel that varies most: below, a patch is noise on one
 # colour. The images of CIFAKE all vary at least twice as much.
@@ -70,6 +72,7 @@ class PatchVote:
     Attributes:
         columns: Of the grid.
         rows: Of the grid.
+        side: Of a patch in the picture's own pixels.
         corners: Left and top of each patch in pixels, row by row.
         p_fake: Probability of FAKE of each patch by the ensemble, 0–1; None for a flat one, which
             has no vote.
@@ -77,6 +80,7 @@ class PatchVote:
 
     columns: int
     rows: int
+    side: int
     corners: tuple[tuple[int, int], ...]
     p_fake: tuple[float | None, ...]
 
@@ -105,12 +109,15 @@ class PatchVote:
 def vote(detector: Detector, image: Image.Image) -> PatchVote:
     """Let patches of a picture vote, cut out at its own scale.
 
+    To models of 32 pixels a patch has as many. To a model of photographs it has the side that it
+    looks at, or half the shorter side of a picture that is too small for two by two of those.
+
     Args:
         detector: The models; all of them judge each patch.
         image: RGB, both sides at least `SMALLEST`.
 
     Returns:
-        At most `MOST` votes of patches that do not overlap, spread evenly.
+        At most `MOST` votes, or `MOST_LARGE`, of patches that do not overlap, spread evenly.
 
     Raises:
         ValueError: The picture is too small for two by two patches.
@@ -118,35 +125,44 @@ def vote(detector: Detector, image: Image.Image) -> PatchVote:
     width, height = image.size
     if min(width, height) < SMALLEST:
         raise ValueError(f"expected sides of at least {SMALLEST}, received {width} × {height}")
-    columns, rows = _grid(width, height)
+    side, most = SIDE, MOST
+    if detector.sees_photographs:
+        side, most = min(detector.input_size, min(width, height) // 2), MOST_LARGE
+    columns, rows = _grid(width // side, height // side, most, width / height)
     corners = tuple(
         (
-            (2 * column + 1) * width // (2 * columns) - SIDE // 2,
-            (2 * row + 1) * height // (2 * rows) - SIDE // 2,
+            (2 * column + 1) * width // (2 * columns) - side // 2,
+            (2 * row + 1) * height // (2 * rows) - side // 2,
         )
         for row in range(rows)
         for column in range(columns)
     )
-    patches = [np.array(image.crop((left, top, left + SIDE, top + SIDE))) for left, top in corners]
+    patches = [np.array(image.crop((left, top, left + side, top + side))) for left, top in corners]
     textured = [patch.std(axis=(0, 1)).max() >= FLAT for patch in patches]
-    verdicts = iter(
-        detector.predict([patch for patch, kept in zip(patches, textured, strict=True) if kept])
-    )
+    voting = [patch for patch, kept in zip(patches, textured, strict=True) if kept]
+    verdicts = iter(detector.predict(voting, several_views=False))
     p_fake = tuple(next(verdicts).p_fake if kept else None for kept in textured)
-    return PatchVote(columns, rows, corners, p_fake)
+    return PatchVote(columns, rows, side, corners, p_fake)
 
 
-def _grid(width: int, height: int) -> tuple[int, int]:
-    """As many cells as allowed, of those grids the one with the squarest cells."""
+def _grid(across: int, down: int, most: int, shape: float) -> tuple[int, int]:
+    """As many cells as allowed, of those grids the one with the squarest cells.
+
+    Args:
+        across: Patches that fit beside each other.
+        down: Patches that fit below each other.
+        most: Cells of the grid.
+        shape: Width of the picture divided by its height.
+    """
     grids = [
         (columns, rows)
-        for columns in range(2, width // SIDE + 1)
-        for rows in range(2, min(height // SIDE, MOST // columns) + 1)
+        for columns in range(2, across + 1)
+        for rows in range(2, min(down, most // columns) + 1)
     ]
 
     def rank(grid: tuple[int, int]) -> tuple[int, float]:
         columns, rows = grid
-        return columns * rows, -round(abs(np.log(width * rows / (height * columns))), 9)
+        return columns * rows, -round(abs(np.log(shape * rows / columns)), 9)
 
     return max(grids, key=rank)
 
@@ -167,11 +183,20 @@ def patch_html(subject: Subject) -> str:
     votes = vote(subject.analyst.detector, subject.image)
     return f"""
 <p><b>{_comparison(subject, votes)}</b></p>
-<div class="cf-views">{_shrunk_view(subject)}{_patch_view(subject, votes)}</div>
-<p class="cf-note">The models learnt from pictures of whole things, shrunk to {SIDE} × {SIDE}. A
+<div class="cf-views">{_whole_view(subject)}{_patch_view(subject, votes)}</div>
+<p class="cf-note">{_NOTES[subject.analyst.detector.sees_photographs]}</p>"""
+
+
+# What to think of the second view, of models of small images and of that of photographs.
+_NOTES = {
+    False: f"""The models learnt from pictures of whole things, shrunk to {SIDE} × {SIDE}. A
 cut-out of a photograph at its own scale is outside what they know: these models were not measured
 on any, and models of this kind are near chance there. Take the second view as a question put to
-the first, not as an answer.</p>"""
+the first, not as an answer.""",
+    True: """The model learnt from parts of pictures whose shorter side had some 130 to 310 pixels.
+Cut-outs of a larger picture show finer detail than it knows, and no vote of cut-outs was measured.
+A place that stands out is one to look at, not a proof that something was put there.""",
+}
 
 
 def _comparison(subject: Subject, votes: PatchVote) -> str:
@@ -181,26 +206,31 @@ def _comparison(subject: Subject, votes: PatchVote) -> str:
     if first == second:
         said = f"Both views lean to {first}."
         return f"{said} Two views by the same models that agree are no proof."
+    seen = "as a whole" if subject.analyst.detector.sees_photographs else "shrunk"
     return (
-        f"The two views disagree: shrunk the picture looks {first} to the models, its patches "
+        f"The two views disagree: {seen} the picture looks {first} to the models, its patches "
         f"look {second}. At least one view is wrong, so rely on neither."
     )
 
 
-def _shrunk_view(subject: Subject) -> str:
+def _whole_view(subject: Subject) -> str:
     detector = subject.analyst.detector
     size, squashed = detector.input_size, detector.crop == "squash"
     word = subject.analysis.record.verdict
     status = "This is the verdict above."
     if word == "UNCERTAIN":
         status = "The verdict above is UNCERTAIN; this is where it leans."
-    if subject.image.width != subject.image.height and not squashed:
+    heading = f"Shrunk to {size} × {size}, as the training images were"
+    if detector.sees_photographs:
+        heading = f"Shrunk to {size} × {size}, and parts of it at a slightly larger scale"
+        status += " The mean over all of these; the first is shown."
+    elif subject.image.width != subject.image.height and not squashed:
         status += " Beyond the middle square nothing is seen."
     source = data_uri(Image.fromarray(fit_image(subject.image, size, detector.crop)))
     part = "picture" if squashed else "middle of the picture"
     alt = f"the {part} shrunk to {size} × {size} pixels"
     return f"""
-<figure><figcaption><b>Shrunk to {size} × {size}, as the training images were</b>
+<figure><figcaption><b>{heading}</b>
 {_lean(subject.analysis.verdict)}<span>{status}</span></figcaption>
 <img src="{source}" alt="{alt}"></figure>"""
 
@@ -208,7 +238,7 @@ def _shrunk_view(subject: Subject) -> str:
 def _patch_view(subject: Subject, votes: PatchVote) -> str:
     count, flat = len(votes.votes), len(votes.p_fake) - len(votes.votes)
     width, height = subject.image.size
-    cover = 100 * len(votes.corners) * SIDE**2 / (width * height)
+    cover, side = 100 * len(votes.corners) * votes.side**2 / (width * height), votes.side
     cover = f"{cover:.0f}" if cover >= 1 else f"{cover:.1g}"
     fake = sum(vote.label == "FAKE" for vote in votes.votes)
     said = f"{fake} of {count} patches look FAKE, {count - fake} REAL"
@@ -217,13 +247,13 @@ def _patch_view(subject: Subject, votes: PatchVote) -> str:
     lean = f"{_lean(votes.together)}<span>A lean, not a verdict.</span>" if count else ""
     # Each cell shows the one patch in its middle, which alone would be a dot on a large picture.
     return f"""
-<figure><figcaption><b>Vote of {count} native {SIDE} × {SIDE} patches</b>
+<figure><figcaption><b>Vote of {count} native {side} × {side} patches</b>
 {lean}<span>{said}.</span></figcaption>
 {_map(subject, votes, said)}
 <p class="cf-legend"><span><b class="cf-FAKE">{ICONS["FAKE"]}</b> patch looks FAKE</span>
 <span><b class="cf-REAL">{ICONS["REAL"]}</b> patch looks REAL</span>
 <span><b>–</b> nearly of one colour, no vote</span></p>
-<p class="cf-note">Each cell shows the vote of one patch of {SIDE} × {SIDE} pixels in its middle;
+<p class="cf-note">Each cell shows the vote of one patch of {side} × {side} pixels in its middle;
 together the patches cover {cover}&nbsp;% of the picture.</p></figure>"""
 
 

@@ -19,9 +19,11 @@ from cifake_lib import (
     corruptions,
     cross_validation,
     engine,
+    index_file,
     models,
     results,
     runs,
+    scope,
     training,
     unseen_sources,
 )
@@ -29,11 +31,13 @@ from cifake_lib.data import Dataset
 from cifake_lib.detector import Detector
 from cifake_lib.fine_tuning import FineTuning
 from cifake_lib.framework import keras
+from cifake_lib.images import fit_image
 from cifake_lib.patches import vote
 from cifake_lib.pixels import take_rows
 from cifake_lib.views import photo_views
 
 CHANGES = {"jpeg_60": ("jpeg", 60), "resize_half": ("resize", 0.5)}  # family and level
+_SCOPE_IMAGES, _SCOPE_COMPONENTS = 2000, 64  # looked at, and kept of the network's features
 _TOGETHER = 8  # photographs asked about in one call, some five views of each
 
 
@@ -198,10 +202,59 @@ def whole(dataset: Dataset, *, seed: int = 0) -> Dataset:
     return replace(dataset, table=dataset.table.assign(split=split))
 
 
+def origins(dataset: Dataset) -> pd.DataFrame:
+    """Count the images by where they come from, for the card of a model that learned from them.
+
+    Args:
+        dataset: An indexed data set, with an `index.csv` or without.
+
+    Returns:
+        One row for each origin: `label`, `source`, what the index tells of `repository`, `commit`,
+        `licence` and `kind` (the most common ones), and `images`.
+    """
+    table = dataset.table[["path", "label", "source"]]
+    if file := index_file.find_index_file(dataset.folder):
+        told = index_file.read_origins(file, beneath=dataset.folder).drop_duplicates("path")
+        table = table.merge(told, on="path", how="left").fillna("")
+    by = table.groupby([name for name in table if name not in ("path", "kind")])
+    found = by.size().rename("images").to_frame()
+    if "kind" in table:
+        found.insert(0, "kind", by["kind"].agg(_most_common))
+    return found.reset_index()
+
+
+def _most_common(kinds: pd.Series, count: int = 3) -> str:
+    """Name the most common of some kinds, and say how many more there are."""
+    names = list(kinds[kinds != ""].value_counts().index)
+    more = [f"{len(names) - count} more"] if len(names) > count else []
+    return ", ".join([*names[:count], *more])
+
+
+def fit_scope(model: keras.Model, dataset: Dataset, images: np.ndarray) -> scope.Scope:
+    """Fit the check whether a photograph is like those that a model learned from.
+
+    Args:
+        model: Trained, for squares of the side it is to be asked about.
+        dataset: What it was trained on; its validation split sets the threshold.
+        images: Of the whole data set, row for row.
+    """
+    side, rng = model.input_shape[1], np.random.default_rng(0)
+
+    def some(split: str) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.sort(rng.permutation(np.flatnonzero(dataset.rows(split)))[:_SCOPE_IMAGES])
+        whole = [fit_image(Image.fromarray(image), side) for image in take_rows(images, rows)]
+        return np.stack(whole), dataset.table["label"].to_numpy()[rows]
+
+    return scope.Scope.fit(
+        model, some("train"), some("validation")[0], components=_SCOPE_COMPONENTS
+    )
+
+
 def finish(
     run: runs.ActiveRun,
     model: keras.Model,
     dataset: Dataset,
+    images: np.ndarray,
     history: pd.DataFrame,
     left_out: pd.DataFrame,
     scores: pd.DataFrame,
@@ -218,6 +271,7 @@ def finish(
         run: The run to finish.
         model: Trained, for squares of the side it is to be asked about.
         dataset: What it was trained on.
+        images: Of the whole data set, row for row.
         history: As `training.train` returned it.
         left_out: As `cross_train` returns it.
         scores: As `unseen_sources.fold_scores` returns it, of this model and others.
@@ -226,14 +280,15 @@ def finish(
 
     Returns:
         The complete run: weights, the same for the light engine, `history.csv`, `left_out.csv`,
-        `folds.csv`, `sources.csv` and `metrics.json`.
+        `folds.csv`, `sources.csv`, `origins.csv`, `scope.npz` and `metrics.json`.
     """
     weights = run.folder / runs.WEIGHTS
     builder, arguments = _network(tuning, model.input_shape[1])
     results.save_weights(model, weights)
-    results.halve_weights(weights)
+    results.halve_weights(weights, mantissa=7)
     try:
-        engine.export(runs.rebuild(builder, arguments, weights), run.folder / engine.FILE)
+        stored = runs.rebuild(builder, arguments, weights)
+        engine.export(stored, run.folder / engine.FILE, kernels="int8")
     except engine.NotConvertible as error:
         run.notes.append(str(error))
     fitted = unseen_sources.calibrate(left_out)
@@ -245,6 +300,8 @@ def finish(
     run.write_csv("left_out.csv", judged)
     run.write_csv("folds.csv", scores)
     run.write_csv("sources.csv", unseen_sources.source_scores(judged))
+    run.write_csv("origins.csv", origins(dataset))
+    fit_scope(model, dataset, images).save(run.folder / scope.FILE)
     run.write_json("metrics.json", metrics)
     return run.finish(
         data=dataset.manifest(),

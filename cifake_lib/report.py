@@ -11,7 +11,16 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from cifake_lib import cards, corruptions, paths, plots, plots_robustness, robustness, runs
+from cifake_lib import (
+    cards,
+    corruptions,
+    paths,
+    plots,
+    plots_robustness,
+    robustness,
+    routing,
+    runs,
+)
 from cifake_lib.cards_training import retrain_command
 from cifake_lib.intervals import share_interval
 from cifake_lib.names import in_percent
@@ -61,7 +70,8 @@ def results_section() -> str:
     )
     figure = f"![Accuracy of each model, clean and corrupted]({_shown(figure_file())})"
     table = "\n".join(rows)
-    parts = [intro, table, figure, *_published(metrics, names), *_hardware(found, metrics)]
+    parts = [intro, table, figure, *_photographs()]
+    parts += [*_published(metrics, names), *_hardware(found, metrics)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -73,6 +83,29 @@ def _over_seeds(seeds: pd.DataFrame, key: str, found: dict[str, runs.Run]) -> st
         return "–"
     row = same.iloc[0]
     return f"{row['f1_mean']:.4f} ± {row['f1_deviation']:.4f} ({row['seeds']:.0f})"
+
+
+def _photographs() -> list[str]:
+    """Say in two sentences for whom each model is, and what was measured on sources never seen."""
+    try:
+        run = runs.find_run(runs.PHOTO_MODEL, released=True)
+    except runs.RunNotFound:
+        return []
+    metrics, sources = run.manifest["metrics"], len(run.read_csv("sources.csv"))
+    alarms = metrics["operating_points"]["fpr_5"]
+    return [
+        f"These are for images of up to {routing.THUMBNAIL} pixels; pictures from "
+        f"{routing.PHOTOGRAPH} pixels a side on go to "
+        f"[a model of photographs](artifacts/released/{runs.PHOTO_MODEL}/MODEL_CARD.md), which was "
+        f"measured on {metrics['count']:,} pictures of {sources} sources, each left out of its "
+        f"training: it ranked {in_percent(metrics['roc_auc'], 0)} of pairs of a photograph and a "
+        f"generated picture right (the models of CIFAKE, on the same pictures shrunk: "
+        f"{in_percent(routing.small_models_rank(run), 0)}; guessing: 50 %), found "
+        f"{in_percent(alarms['true_positive_rate'], 0)} of the generated ones at "
+        f"{in_percent(alarms['false_positive_rate'])} false alarms, and was right on "
+        f"{in_percent(metrics['right'], 0)} of the {in_percent(metrics['coverage'], 0)} for which "
+        "it gave a verdict. Generators that are newer than those it learned from may pass."
+    ]
 
 
 def figure_file() -> Path:

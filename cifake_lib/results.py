@@ -57,10 +57,15 @@ def save_weights(model: keras.Model, path: Path) -> None:
     keras.Model(model.inputs, model.outputs).save_weights(path, overwrite=True)
 
 
-def halve_weights(path: Path) -> None:
+def halve_weights(path: Path, *, mantissa: int = 10) -> None:
     """Rewrite a weights file with its kernels in half precision.
 
     Biases and batch normalisation stay float32; they are small and their errors add up.
+
+    Args:
+        path: The file.
+        mantissa: Bits of it that are kept, at most the 10 of half precision. With fewer the kernels
+            are compressed; 7 are those of bfloat16, with which they were multiplied in training.
     """
     with h5py.File(path, "r+") as file:
         kernels = []
@@ -69,12 +74,21 @@ def halve_weights(path: Path) -> None:
                 kernels.append(name) if isinstance(item, h5py.Dataset) and item.ndim > 1 else None
             )
         )
-        values = {name: file[name][...].astype(np.float16) for name in kernels}
+        packed = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+        values = {name: _rounded(file[name][...].astype(np.float16), mantissa) for name in kernels}
         for name, value in values.items():
             del file[name]
-            file.create_dataset(name, data=value)
+            file.create_dataset(name, data=value, **(packed if mantissa < 10 else {}))
         file.flush()
     _repack(path)
+
+
+def _rounded(values: np.ndarray, mantissa: int) -> np.ndarray:
+    """Round numbers in half precision to fewer bits; a carry goes on into the exponent."""
+    if (fewer := 10 - mantissa) == 0:
+        return values
+    bits = values.view(np.uint16).astype(np.uint32) + (1 << (fewer - 1))
+    return (bits >> fewer << fewer).astype(np.uint16).view(np.float16)
 
 
 def _repack(path: Path) -> None:
@@ -153,9 +167,9 @@ def finish_model_run(
     logits, temperature, p_fake, metrics = halved
     if keras.backend.backend() == "tensorflow":  # The converter is TensorFlow's.
         stored = runs.rebuild(builder, arguments, weights)
-        half = loss < HALF_PRECISION_LOSS
+        kernels = "float16" if loss < HALF_PRECISION_LOSS else "float32"
         try:
-            engine.export(stored, run.folder / engine.FILE, half_precision=half)
+            engine.export(stored, run.folder / engine.FILE, kernels=kernels)
         except engine.NotConvertible as error:
             run.notes.append(str(error))
     run.write_csv("history.csv", history)

@@ -16,7 +16,7 @@ import numpy as np
 from cifake_lib.analyst import Analysis, Analyst, Picture
 from cifake_lib.exports import Provenance
 from cifake_lib.names import in_percent
-from cifake_lib.runs import PHOTO_MODEL, RunDamaged
+from cifake_lib.runs import PHOTO_MODEL, Run, RunDamaged
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +50,13 @@ class Router:
     def lesson(self) -> str:
         """What the models of small images are worth on photographs, as notebook 08 measured it."""
         try:
-            rows = self.photographs.detector.runs[PHOTO_MODEL].read_rows("folds.csv")
+            share = small_models_rank(self.photographs.detector.runs[PHOTO_MODEL])
         except RunDamaged as error:
             logger.warning("nothing is said of small models on photographs: %s", error)
             return ""
-        found = [float(row["roc_auc"]) for row in rows if row["method"] == "cifake_models_shrunk"]
-        if not found:
+        if share is None:
             return ""
-        ranked = in_percent(np.mean(found), 0)
+        ranked = in_percent(share, 0)
         return (
             "The models of 32-pixel images see a photograph shrunk to that size. Of pairs of a "
             f"photograph and a generated picture they ranked {ranked} right; guessing ranks 50 %."
@@ -107,6 +106,24 @@ class Router:
         """Return the same with the decision at another operating point of whoever made it."""
         decided = analysis.by.at_threshold(analysis, threshold)
         return decided.doubted(BETWEEN) if analysis.record.reason == BETWEEN else decided
+
+
+def small_models_rank(run: Run) -> float | None:
+    """Return how well the models of small images rank photographs, shrunk to what they know.
+
+    Args:
+        run: A run of the stage `photo_resnet50`, which measured them.
+
+    Returns:
+        ROC AUC, the share of pairs of a photograph and a generated picture that is ranked right;
+        None if they were not asked.
+
+    Raises:
+        RunDamaged: A file differs from the manifest.
+    """
+    rows = run.read_rows("folds.csv")
+    found = [float(row["roc_auc"]) for row in rows if row["method"] == "cifake_models_shrunk"]
+    return float(np.mean(found)) if found else None
 
 
 def is_thumbnail(picture: Picture) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from cifake_lib import engine
 
+FILE = "scope.npz"
 FALSE_ALARMS = 0.05  # share of validation images that the threshold calls unlike
 
 
@@ -59,31 +60,42 @@ class Gaussian:
     Attributes:
         means: `(classes, D)`; the nearest counts.
         precision: `(D, D)`, inverse of the covariance that all classes share.
+        basis: `(features, D)`, what values are projected on before; None for as they are.
     """
 
     means: np.ndarray
     precision: np.ndarray
+    basis: np.ndarray | None = None
 
     @classmethod
-    def fit(cls, values: np.ndarray, labels: np.ndarray) -> Gaussian:
+    def fit(cls, values: np.ndarray, labels: np.ndarray, *, components: int = 0) -> Gaussian:
         """Fit one mean per class and one covariance (Lee et al. 2018).
 
         The covariance is shrunk (Ledoit & Wolf 2004): features outnumber what a sample of images
         can tell about them.
 
         Args:
-            values: `(N, D)`.
+            values: `(N, features)`.
             labels: `(N,)`, classes.
+            components: Look only at so many principal components; at all values if 0. The inverse
+                of a covariance of thousands of features would be larger than the network.
         """
+        basis = None
+        if 0 < components < values.shape[1]:
+            spread = np.cov(values, rowvar=False)
+            basis = np.linalg.eigh(spread)[1][:, -components:]
+            values = values @ basis
         from sklearn.covariance import LedoitWolf  # Only those who fit need it.
 
         classes, of_class = np.unique(labels, return_inverse=True)
         means = np.stack([values[labels == name].mean(axis=0) for name in classes])
         estimate = LedoitWolf(assume_centered=True).fit(values - means[of_class])
-        return cls(means, estimate.precision_)
+        return cls(means, estimate.precision_, basis)
 
     def distance(self, values: np.ndarray) -> np.ndarray:
         """Return the Mahalanobis distance to the nearest mean, `(N,)`."""
+        if self.basis is not None:
+            values = values @ self.basis
         squared = []
         for mean in self.means:
             away = values - mean
@@ -121,6 +133,7 @@ class Scope:
         *,
         false_alarms: float = FALSE_ALARMS,
         largest: int = 0,
+        components: int = 0,
     ) -> Scope:
         """Fit to training images; choose the threshold on validation images.
 
@@ -130,10 +143,11 @@ class Scope:
             validation: uint8 images `(M, S, S, 3)`.
             false_alarms: Share of the validation images to be called outside, 0–1.
             largest: See the attribute.
+            components: Of the network's features, see `Gaussian.fit`.
         """
         images, labels = train
         spectrum = Gaussian.fit(ring_means(images), labels)
-        content = Gaussian.fit(features(model, images), labels)
+        content = Gaussian.fit(features(model, images), labels, components=components)
         by_spectrum = spectrum.distance(ring_means(validation))
         by_content = content.distance(features(model, validation))
         known_spectrum, known_content = np.sort(by_spectrum), np.sort(by_content)
@@ -172,7 +186,8 @@ class Scope:
             **{
                 f"{name}_{part}": getattr(getattr(self, name), part).astype(np.float32)
                 for name in ("spectrum", "content")
-                for part in ("means", "precision")
+                for part in ("means", "precision", "basis")
+                if getattr(getattr(self, name), part) is not None
             },
             known_spectrum=self.known_spectrum.astype(np.float32),
             known_content=self.known_content.astype(np.float32),
@@ -185,7 +200,11 @@ class Scope:
         """Read what `save` wrote."""
         with np.load(path) as stored:
             gaussians = [
-                Gaussian(stored[f"{name}_means"], stored[f"{name}_precision"])
+                Gaussian(
+                    stored[f"{name}_means"],
+                    stored[f"{name}_precision"],
+                    stored.get(f"{name}_basis"),
+                )
                 for name in ("spectrum", "content")
             ]
             return cls(

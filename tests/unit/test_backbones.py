@@ -7,7 +7,7 @@ import pytest
 from cifake_lib import backbones, engine, explain, models, runs, training
 from cifake_lib.framework import keras
 from cifake_lib.initial_weights import InitialWeightsError
-from cifake_lib.layers import BatchNormalization
+from cifake_lib.layers import BatchNormalization, MomentPooling
 
 # Three families: normalised by us, by their module, and by themselves.
 CASES = {"efficientnetb0": 32, "mobilenetv2": 64, "convnexttiny": 32}
@@ -161,17 +161,34 @@ def test_a_dense_head_is_the_one_of_the_recipe():
         *("Flatten", "Dense", "BatchNormalization", "Dropout", "Dense", "Dense")
     ]
     assert [layer.units for layer in tail if isinstance(layer, keras.layers.Dense)] == [256, 128, 1]
-    with pytest.raises(ValueError, match="'global_average', 'dense'.*received 'max'"):
+    with pytest.raises(ValueError, match="'moments', 'dense'.*received 'max'"):
         models.build_model("mobilenetv2", head="max")
 
 
-@pytest.mark.parametrize("name", ["two_conv_cnn", "three_conv_cnn", "vgg16"])
-def test_the_light_engine_answers_with_dense_layers_too(name, tmp_path):
+def test_moments_are_means_and_deviations_of_the_channels():
+    maps = np.random.default_rng(0).normal(3, 2, (2, 5, 7, 4)).astype(np.float32)
+    pooled = np.asarray(MomentPooling()(maps))
+    np.testing.assert_allclose(pooled[:, :4], maps.mean(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(pooled[:, 4:], maps.std(axis=(1, 2)), rtol=1e-4)
+    assert np.isfinite(np.asarray(MomentPooling()(0 * maps))).all()
+    model = models.build_model("resnet50", stages=4, head="moments")
+    assert model.get_layer("logit").kernel.shape == (2048, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("two_conv_cnn", {}),
+        ("three_conv_cnn", {}),
+        ("vgg16", {"head": "dense", "image_size": 32}),
+        ("resnet50", {"head": "moments", "stages": 4, "image_size": 48}),
+    ],
+)
+def test_the_light_engine_answers_with_other_heads_too(name, options, tmp_path):
     pytest.importorskip("ai_edge_litert")
     keras.utils.set_random_seed(3)
-    options = {"head": "dense", "image_size": 32} if name == "vgg16" else {}
     model = settled(models.build_model(name, augmentation=(), **options))
-    engine.export(model, tmp_path / engine.FILE, half_precision=False)
+    engine.export(model, tmp_path / engine.FILE, kernels="float32")
     files = {engine.FILE: runs.file_hash(tmp_path / engine.FILE)}
     manifest = {"run_id": "x", "files": files, "model": {"view_averaged": True}}
     network = engine.Network(runs.Run("baseline_cnn", tmp_path, manifest))

@@ -30,7 +30,7 @@ def pair(request, tmp_path_factory):
     model = models.build_model(request.param, **CASES[request.param])
     folder = tmp_path_factory.mktemp(request.param)
     # Half precision moves random weights more than trained ones.
-    engine.export(model, folder / engine.FILE, half_precision=False)
+    engine.export(model, folder / engine.FILE, kernels="float32")
     return models.view_averaged(model), engine.Network(run_of(folder))
 
 
@@ -75,12 +75,22 @@ def test_a_changed_file_is_refused(pair, tmp_path):
         engine.Network(run)
 
 
-def test_half_precision_halves_the_file(tmp_path):
+def test_fewer_bits_make_a_smaller_file_that_says_nearly_the_same(tmp_path, images):
+    keras.utils.set_random_seed(1)
     model = models.build_model("baseline_cnn")
-    for half in (True, False):
-        engine.export(model, tmp_path / f"{half}.tflite", half_precision=half)
-    sizes = [(tmp_path / f"{half}.tflite").stat().st_size for half in (True, False)]
-    assert sizes[0] < 0.6 * sizes[1]
+    sizes, logits = {}, {}
+    for kernels in engine.KERNELS:
+        folder = tmp_path / kernels
+        folder.mkdir()
+        engine.export(model, folder / engine.FILE, kernels=kernels)
+        sizes[kernels] = (folder / engine.FILE).stat().st_size
+        logits[kernels] = engine.Network(run_of(folder)).logits(images)
+    assert sizes["float16"] < 0.6 * sizes["float32"] and sizes["int8"] < 0.6 * sizes["float16"]
+    scale = np.abs(logits["float32"]).mean()
+    for kernels, far in (("float16", 0.01), ("int8", 0.1)):
+        assert np.abs(logits[kernels] - logits["float32"]).max() < far * scale
+    with pytest.raises(ValueError, match="int8.*received 'int4'"):
+        engine.export(model, tmp_path / engine.FILE, kernels="int4")
 
 
 def test_asking_needs_no_tensorflow_and_says_nothing(pair, images, tmp_path):

@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from cifake_lib.batches import ImageBatches
 from cifake_lib.data import Dataset
-from cifake_lib.fine_tuning import FineTuning
+from cifake_lib.fine_tuning import FineTuning, fit_output
 from cifake_lib.framework import keras
 
 
@@ -70,3 +72,35 @@ def test_photographs_are_learned_from_parts_after_random_deliveries(collection, 
         dataset, images, checkpoints=tmp_path
     )
     assert model.input_shape[1] == 24 and len(history) == 2
+
+
+def test_the_output_layer_starts_from_a_regression_on_the_features(collection, tmp_path):
+    """Bright images are the fakes: the layer alone knows it, and no other weight has moved."""
+    arguments = {"image_size": 32, "augmentation": [], "filters": [4, 4]}
+    tuning = FineTuning("baseline_cnn", arguments, "none", regression_passes=2, epochs=1)
+    model, _ = tuning.build()
+    before = weights(model)
+    labels = collection[0].table["label"].to_numpy()
+    fit_output(model, ImageBatches(collection[1], labels, batch_size=7), passes=2)
+    after = weights(model)
+    moved = {name for name in before if not all(map(np.array_equal, before[name], after[name]))}
+    assert moved == {"logit"}
+    logits = np.asarray(model.predict_on_batch(collection[1])).ravel()
+    assert roc_auc_score(labels, logits) == 1
+    assert abs(np.median(logits)) < abs(logits[labels == 1].mean() - logits[labels == 0].mean())
+
+
+def test_some_layers_are_never_trained_and_an_interrupted_training_is_not_fitted_anew(
+    collection, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(FineTuning, "build", tiny)
+    fitted = []
+    monkeypatch.setattr("cifake_lib.fine_tuning.fit_output", lambda *_, **__: fitted.append(1))
+    recipe = {"regression_passes": 1, "head_epochs": 0, "epochs": 2, "batch_size": 12}
+    tuning = FineTuning("any", {}, "imagenet", frozen=["con"], learning_rate=1e-2, **recipe)
+    before = weights(tiny(tuning)[0])
+    after = weights(tuning.train(*collection, checkpoints=tmp_path)[0])
+    assert np.array_equal(before["conv"][0], after["conv"][0])
+    assert not np.array_equal(before["logit"][0], after["logit"][0])
+    tuning.train(*collection, checkpoints=tmp_path)
+    assert fitted == [1]

@@ -161,7 +161,7 @@ def test_both_engines_draw_the_map_of_notebook_06(tmp_path):
     pytest.importorskip("ai_edge_litert")
     keras.utils.set_random_seed(1)
     model = models.build_model("baseline_cnn", filters=(8, 16))
-    engine.export(model, tmp_path / engine.FILE, half_precision=False)
+    engine.export(model, tmp_path / engine.FILE, kernels="float32")
     files = {engine.FILE: runs.file_hash(tmp_path / engine.FILE)}
     manifest = {"run_id": "x", "files": files, "model": {"view_averaged": True}}
     light = engine.Network(runs.Run("baseline_cnn", tmp_path, manifest))

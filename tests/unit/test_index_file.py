@@ -11,6 +11,7 @@ from PIL import Image
 
 from cifake_lib import indexing
 from cifake_lib.data import DatasetError, load_dataset
+from cifake_lib.index_file import read_origins
 
 
 @pytest.fixture(autouse=True)
@@ -258,3 +259,14 @@ def test_left_out_sources_of_a_data_set_without_any(tmp_path):
     folder = make_files(tmp_path / "mine", in_classes())
     with pytest.raises(DatasetError, match="sources of index.csv, received 'x'; it names none"):
         load_dataset(folder, left_out_sources=["x"])
+
+
+def test_where_files_come_from_is_read_for_those_who_must_name_it(tmp_path):
+    (tmp_path / "deep").mkdir()
+    file = tmp_path / "deep" / "index.csv"
+    file.write_text("file,label,Licence,commit,size\na\\b.png,REAL,CC BY,77,9\nc.png,FAKE,,,9\n")
+    found = read_origins(file, beneath=tmp_path)
+    assert found.set_index("path").to_dict("index") == {
+        "deep/a/b.png": {"licence": "CC BY", "commit": "77"},
+        "deep/c.png": {"licence": "", "commit": ""},
+    }

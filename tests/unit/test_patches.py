@@ -19,11 +19,13 @@ class Redness:
 
     input_size = 32
     crop = "centre"
+    sees_photographs = False
 
     def __init__(self):
         self.asked = []
 
-    def predict(self, images):
+    def predict(self, images, *, several_views=True):
+        assert not several_views
         self.asked.append(list(images))
         reds = [float(np.asarray(image)[..., 0].mean()) / 255 for image in images]
         return [Verdict(red, {"resnet50": ModelVerdict(red)}) for red in reds]
@@ -38,11 +40,18 @@ def picture(width=320, height=192, *, left="red", right="blue", flat=0):
     return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8))
 
 
-def subject(image, *, name="a.jpg", p_fake=0.9, word="FAKE"):
+class PhotoRedness(Redness):
+    """The same, as a detector of photographs."""
+
+    input_size = 224
+    sees_photographs = True
+
+
+def subject(image, *, name="a.jpg", p_fake=0.9, word="FAKE", detector=Redness):
     analysis = SimpleNamespace(
         verdict=ModelVerdict(p_fake), outside=None, record=SimpleNamespace(verdict=word)
     )
-    analyst = SimpleNamespace(detector=Redness())
+    analyst = SimpleNamespace(detector=detector())
     return SimpleNamespace(image=image, name=name, analysis=analysis, analyst=analyst)
 
 
@@ -90,6 +99,26 @@ def test_each_patch_is_cut_out_at_the_scale_of_the_picture_and_judged_in_one_cal
     assert votes.share_fake == 0.5
 
 
+@pytest.mark.parametrize(
+    ("size", "side", "grid"),
+    [
+        ((4000, 3000), 224, (4, 4)),
+        ((450, 450), 224, (2, 2)),
+        ((1200, 700), 224, (5, 3)),
+        ((300, 200), 100, (3, 2)),
+    ],
+)
+def test_patches_for_a_model_of_photographs_are_as_large_as_it_looks_at(size, side, grid):
+    votes = vote(PhotoRedness(), picture(*size))
+    assert (votes.columns, votes.rows, votes.side) == (*grid, side)
+    starts = sorted({left for left, _ in votes.corners})
+    assert np.diff(starts).min() >= side and starts[-1] + side <= size[0]
+    said = shown(patch_html(subject(picture(*size), detector=PhotoRedness)))
+    assert "Shrunk to 224 × 224, and parts of it" in said and "no vote of cut-outs was" in said
+    assert f"native {side} × {side} patches" in said
+    assert "as a whole the picture looks" in said or "Both views lean" in said
+
+
 def test_flat_patches_have_no_vote():
     detector = Redness()
     votes = vote(detector, picture(flat=64))
@@ -123,7 +152,7 @@ def test_a_small_picture_has_one_view(size):
     ],
 )
 def test_votes_are_averaged_as_logits(p_fake, together, share):
-    votes = PatchVote(2, 2, ((0, 0), (32, 0), (0, 32), (32, 32)), p_fake)
+    votes = PatchVote(2, 2, 32, ((0, 0), (32, 0), (0, 32), (32, 32)), p_fake)
     assert votes.together.p_fake == pytest.approx(together, abs=0.001)
     assert votes.share_fake == share
 

@@ -23,6 +23,7 @@ from cifake_lib.detector import Detector, ModelVerdict
 from cifake_lib.fine_tuning import FineTuning
 from cifake_lib.framework import keras
 from cifake_lib.images import fit_image
+from cifake_lib.scope import Scope
 from cifake_lib.views import photo_views
 
 SOURCES = ("camera", "phone", "scans", "painter", "faces", "scenes")
@@ -221,7 +222,9 @@ def test_without_a_certain_answer_none_is_right():
 
 def test_the_models_of_cifake_see_photographs_shrunk_and_in_patches(collection):
     class Red:
-        def predict(self, pictures):
+        sees_photographs = False
+
+        def predict(self, pictures, **_):
             small = [fit_image(Image.fromarray(np.asarray(each)), 32) for each in pictures]
             return [ModelVerdict(float(each[..., 0].mean() / 255)) for each in small]
 
@@ -236,7 +239,7 @@ def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(
     collection, asked, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("CIFAKE_RUNS", str(tmp_path))
-    dataset, images = collection
+    dataset, images = photographs.whole(collection[0]), collection[1]
     model, _ = TUNING.build()
     left_out = asked[0]
     scores = unseen_sources.fold_scores(left_out, {"photo_resnet50": "logit"})
@@ -246,6 +249,7 @@ def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(
         active,
         photographs.at_side(TUNING, model, 56),
         dataset,
+        images,
         history,
         left_out,
         scores,
@@ -256,6 +260,8 @@ def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(
     assert run.read_json("metrics.json")["roc_auc"] == pytest.approx(scores["roc_auc"].mean())
     assert run.manifest["thresholds"] == unseen_sources.calibrate(left_out)["thresholds"]
     assert set(run.read_csv("sources.csv")["source"]) == set(SOURCES)
+    assert run.read_csv("origins.csv")["images"].tolist() == [12] * 6
+    assert Scope.load(run.checked("scope.npz")).threshold > 0
     points = OperatingPoints.from_photographs(run)
     assert points.points["fpr_5"].threshold == run.manifest["thresholds"]["fpr_5"]
     assert "sources that were left out" in points.points["fpr_1"].sentence

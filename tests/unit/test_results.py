@@ -71,6 +71,29 @@ def test_stored_kernels_are_half_precision_and_nothing_else_is_stored(model, tmp
     assert {str(kind) for size, kind in stored if size == 1} == {"float32"}
 
 
+def test_kernels_with_fewer_bits_are_rounded_to_the_nearest_and_compressed(tmp_path):
+    arguments = ARGUMENTS | {"filters": [64, 128]}
+    model = models.build_model("baseline_cnn", **arguments)
+    whole, short = tmp_path / "whole.weights.h5", tmp_path / "short.weights.h5"
+    for path, mantissa in ((whole, 10), (short, 7)):
+        results.save_weights(model, path)
+        results.halve_weights(path, mantissa=mantissa)
+    exact = {weight.path: weight.numpy() for weight in model.weights}
+    other = models.build_model("baseline_cnn", **arguments)
+    other.load_weights(short)
+    for weight, value in zip(other.weights, exact.values(), strict=True):
+        if value.ndim > 1:
+            # Half a step of the last of 7 bits after half a step of the last of 10; below 2 ** -14
+            # half precision has equal steps.
+            steps = np.abs(value) * (2**-8 + 2**-11) + 2**-21
+            assert (np.abs(weight.numpy() - value) <= steps).all()
+            assert np.unique(weight.numpy()).size < np.unique(value.astype(np.float16)).size
+        else:
+            assert (weight.numpy() == value).all()
+    kernels = sum(value.size for value in exact.values() if value.ndim > 1)
+    assert short.stat().st_size < whole.stat().st_size - 0.1 * 2 * kernels
+
+
 def test_a_finished_run_answers_like_the_model(finished, model, images):
     found = runs.find_run("baseline_cnn", "one")
     np.testing.assert_allclose(

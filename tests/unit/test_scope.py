@@ -102,3 +102,17 @@ def test_stored_and_loaded_it_says_the_same(fitted, model, tmp_path):
     np.testing.assert_allclose(
         loaded.strangeness(model, images), fitted.strangeness(model, images), atol=0.006
     )
+
+
+def test_of_many_features_a_few_components_are_kept_and_stored(model, tmp_path):
+    train, labels = pictures(600, 0), np.arange(600) % 2
+    fitted = Scope.fit(model, (train, labels), pictures(400, 1), components=2)
+    assert fitted.content.precision.shape == (2, 2)
+    # Of two channels that say the same, the one component is their sum.
+    values = np.random.default_rng(0).normal(size=(500, 1)) * [3, 3, 0.01]
+    basis = Gaussian.fit(values, np.arange(500) % 2, components=1).basis
+    np.testing.assert_allclose(np.abs(basis.ravel()), [0.5**0.5, 0.5**0.5, 0], atol=1e-2)
+    fitted.save(tmp_path / "scope.npz")
+    stored, images = Scope.load(tmp_path / "scope.npz"), pictures(50, 2)
+    expected = fitted.strangeness(model, images)
+    np.testing.assert_allclose(stored.strangeness(model, images), expected, atol=0.01)
