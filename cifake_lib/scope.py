@@ -41,7 +41,8 @@ def features(model: keras.Model | engine.Network, images: np.ndarray) -> np.ndar
     if hasattr(model, "look"):
         return model.look(images)[0]
     count = 4 * images_together(images.shape[1])  # one view of each
-    return _up_to_features(model).predict(images, batch_size=count, verbose=0)
+    seen = _up_to_features(model).predict(images, batch_size=count, verbose=0)
+    return seen.astype(np.float32)  # from bfloat16 in mixed precision
 
 
 @lru_cache(maxsize=2)  # A new model would be compiled anew at each call, for seconds.
