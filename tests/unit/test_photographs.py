@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.special import expit
 
 from cifake_lib import (
+    cards,
     cross_validation,
     data,
     photograph_examples,
@@ -23,6 +24,7 @@ from cifake_lib.detector import Detector, ModelVerdict
 from cifake_lib.fine_tuning import FineTuning
 from cifake_lib.framework import keras
 from cifake_lib.images import fit_image
+from cifake_lib.releases import release
 from cifake_lib.scope import Scope
 from cifake_lib.views import photo_views
 
@@ -244,7 +246,11 @@ def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(
     left_out = asked[0]
     scores = unseen_sources.fold_scores(left_out, {"photo_resnet50": "logit"})
     history = pd.DataFrame({"seconds": [2.0], "images_per_second": [8.0], "peak_memory_mb": [9.0]})
-    active = runs.start_run("photo_resnet50", run_id="made", parameters={}, seed=0)
+    made = {"crop_size": 32, "learning_rate": 0.01, "regression_passes": 1, "frozen": ["conv1"]}
+    parameters = made | {"data_dir": "data/mine", "initial_weights": "none"}
+    active = runs.start_run("photo_resnet50", run_id="made", parameters=parameters, seed=0)
+    changes = {"unchanged": "logit", "jpeg_60": "logit_jpeg_60"}
+    active.write_csv("changes.csv", unseen_sources.fold_scores(left_out.dropna(), changes))
     run = photographs.finish(
         active,
         photographs.at_side(TUNING, model, 56),
@@ -272,6 +278,14 @@ def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(
         photographs.at_side(TUNING, model, 56), images, np.array([3])
     )
     assert verdict.p_fake == pytest.approx(expit(logit[0] / run.manifest["temperature"]), abs=2e-3)
+    monkeypatch.setenv("CIFAKE_RELEASED", str(tmp_path / "released"))
+    release(run)
+    card = cards.model_card("photo_resnet50")
+    assert f"| {scores['roc_auc'].mean():.3f} " in card and "| JPEG 60 " in card
+    assert all(card.count(f"| `{source}` ") == 2 for source in SOURCES)
+    assert "36 REAL and 36 FAKE pictures of 6 sources" in card
+    assert f"{run.manifest['metrics']['coverage']:.1%}".replace("%", " %") in card
+    assert "Never trained: conv1." in card and "lie in `data/mine`" in card
 
 
 def test_the_example_has_sources_of_both_classes_and_can_be_dealt_out(tmp_path, monkeypatch):
