@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -194,6 +195,22 @@ def test_a_photograph_is_no_stranger_to_models_that_were_trained_on_photographs(
     assert judged(Analyst(Redness(), evaluation, robustness), photograph).outside is False
     larger = Image.new("RGB", (4001, 2000), "red")
     assert judged(Analyst(Redness(), evaluation, robustness), larger).outside
+
+
+def test_a_model_of_photographs_has_a_check_of_its_own_for_any_size(
+    robustness, tmp_path, monkeypatch
+):
+    run = write_run(tmp_path, "photo_resnet50", {})
+    shutil.copy(robustness.folder / "scope.npz", run.folder / "scope.npz")
+    run.manifest["files"]["scope.npz"] = runs.file_hash(run.folder / "scope.npz")
+    run.manifest["model"] = {"input_size": 32, "photo_views": True}
+    detector = Redness()
+    detector.runs, detector.models = {"photo_resnet50": run}, {"photo_resnet50": Brightness()}
+    own = Analyst(detector)
+    flat = judged(own, Image.new("RGB", (3000, 2000), "red"))
+    assert flat.outside and flat.record.reason == "This image is outside what these models know."
+    monkeypatch.setattr(Scope, "outside", lambda scope, model, images: np.zeros(len(images), bool))
+    assert judged(own, Image.new("RGB", (4001, 2000), "red")).outside is False
 
 
 def test_a_changed_file_of_the_evaluation_leaves_the_plain_verdict(evaluation, robustness):

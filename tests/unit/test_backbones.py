@@ -212,12 +212,13 @@ def test_the_light_engine_answers_with_other_heads_too(name, options, tmp_path):
 # Initial weights
 
 
-def test_the_released_network_gives_its_layers_by_name(monkeypatch):
+@pytest.mark.parametrize("source", ["released", "photo_resnet50"])
+def test_a_released_network_gives_its_layers_by_name(source, monkeypatch):
     donors, rebuild = [], runs.rebuild
     monkeypatch.setattr(runs, "rebuild", lambda *args: donors.append(rebuild(*args)) or donors[0])
     model = models.build_model("resnet50", image_size=48, augmentation=())
     fresh = model.get_layer("conv5_block1_1_conv").kernel.numpy()
-    copied = models.load_initial_weights(model, "released")
+    copied = models.load_initial_weights(model, source)
     assert len(copied) == 86
     (donor,) = donors
     for name in ("conv1_conv", "conv4_block6_3_conv", "conv3_block2_1_bn"):

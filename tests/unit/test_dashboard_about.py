@@ -132,11 +132,14 @@ def test_where_photographs_have_a_model_two_sentences_say_for_whom_it_is(records
         {
             "metrics.json": json.dumps(measured).encode(),
             "sources.csv": b"source,label\na,0\nb,1\nc,1\n",
+            "folds.csv": b"method,roc_auc\ncifake_models_shrunk,0.5\ncifake_models_shrunk,0.6\n",
         },
         data={"name": "photographs", "counts": {"train": {"REAL": 300, "FAKE": 150}}},
     )
     known = replace(records, photographs=run)
-    *_, whose, worth, last = plain_words(known)
+    *_, strange, whose, worth, last = plain_words(known)
+    assert "a generated picture, shrunk to what they know, they ranked 55 % right" in strange
+    assert "nobody has measured" in plain_words(records)[3] and "nobody" not in strange
     assert "hint and never proof" in last
     assert "at least 128 pixels" in whose and "450 pictures of 3 sources" in whose
     assert "up to 64 pixels go to the models of CIFAKE" in whose

@@ -141,6 +141,15 @@ def test_too_few_test_images_say_nothing():
     assert calibrated(frequencies.LEAST_TEST_IMAGES).like(0.5).count >= frequencies.NEIGHBOURS
 
 
+def test_of_photographs_the_frequency_is_that_of_left_out_sources(tmp_path):
+    rows = ['"a, b.png",1,x,True,0.9'] * 300 + ["c.png,0,y,True,0.9"] * 100
+    (tmp_path / "left_out.csv").write_text("\n".join(["path,label,source,certain,p_fake", *rows]))
+    files = {"left_out.csv": runs.file_hash(tmp_path / "left_out.csv")}
+    run = runs.Run("photo_resnet50", tmp_path, {"run_id": "one", "files": files})
+    said = frequencies.MeasuredScores.from_photographs(run).like(0.9).sentence
+    assert said.startswith("Of 100 pictures of sources it had not seen with a score like this, 75")
+
+
 @pytest.mark.parametrize(
     ("fake", "count", "words"),
     [
