@@ -43,8 +43,7 @@ from cifake_lib.dashboard_handlers import (
 )
 from cifake_lib.dashboard_style import style_sheet
 from cifake_lib.names import display_name
-from cifake_lib.routing import Router
-from cifake_lib.runs import PHOTO_MODEL, RunNotFound, find_run
+from cifake_lib.routing import Router, load_photographs
 
 if TYPE_CHECKING:
     from cifake_lib.detector import Detector
@@ -201,7 +200,7 @@ class Dashboard:
 
         try:
             detector = Detector.load(runs=self._runs)
-            photographs = None if self._runs == "own" else self._load_photo_model()
+            photographs = load_photographs(self._runs)
             # The first call compiles; the visitor shall not wait for it.
             detector.predict([Image.new("RGB", (32, 32))])
         except ModelsDamaged:
@@ -216,22 +215,9 @@ class Dashboard:
         else:
             self._ready(detector, photographs)
 
-    def _load_photo_model(self) -> Detector | None:
-        """Load the model of photographs; None if there is none or it is damaged.
-
-        Photographs then go to the models of small images, with what these say of their limits.
-        """
-        from cifake_lib.detector import Detector, ModelsMissing
-
-        try:
-            find_run(PHOTO_MODEL, released=self._runs == "released")
-            return Detector.load(runs=self._runs, keys=(PHOTO_MODEL,))
-        except (RunNotFound, ModelsMissing):
-            return None
-
-    def _ready(self, detector: Detector, photographs: Detector | None = None) -> None:
+    def _ready(self, detector: Detector, photographs: Analyst | None = None) -> None:
         analyst = Analyst(detector, self._records.evaluation, self._records.robustness)
-        self.analyse.use(Router(analyst, Analyst(photographs) if photographs else None))
+        self.analyse.use(Router(analyst, photographs))
         self.lab.use(detector, analyst, self._examples)
         self.quiz.use(detector, quiz_images(self._records.evaluation))
         self.detector = detector

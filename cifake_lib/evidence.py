@@ -137,13 +137,13 @@ def evidence_sheet(
         "What each model says": _scales(record, provenance) if record.verdict else "",
         "Pictures": f'<div class="pictures">{"".join(others)}</div>' if others else "",
         **(sections or {}),
-        "What this cannot tell": _limits(provenance) if record.verdict else "",
+        "What this cannot tell": limits_html(provenance) if record.verdict else "",
         "The file": _table(_file_rows(record)),
-        "The models": _table(_model_rows(provenance)) if record.verdict else "",
+        "The models": models_html(provenance) if record.verdict else "",
     }
     headline = _headline(record).replace(" %", "&nbsp;%")
     body = "".join(
-        f"<section><h2>{_text(title)}</h2>{html}</section>" for title, html in parts.items() if html
+        f"<section><h2>{plain(title)}</h2>{html}</section>" for title, html in parts.items() if html
     )
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -152,14 +152,14 @@ def evidence_sheet(
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_text(record.name)}: {_text(record.verdict or "not examined")}</title>
+<title>{plain(record.name)}: {plain(record.verdict or "not examined")}</title>
 <style>{SHEET_STYLE}</style>
 </head>
 <body>
 <main>
 <header><b>CIFAKE suite</b><span>Examination of one image</span>
 <time>{_when(record)}</time></header>
-<h1><bdi>{_text(record.name)}</bdi></h1>
+<h1><bdi>{plain(record.name)}</bdi></h1>
 <div class="hero {record.verdict or "none"}">{first}<div>{headline}</div></div>
 {body}
 </main>
@@ -171,18 +171,19 @@ def evidence_sheet(
 def _headline(record: Examined) -> str:
     if not record.verdict:
         return f"""<p class="word">{ICONS["none"]}Not examined</p>
-<p>{_text(record.error)}</p>"""
+<p>{plain(record.error)}</p>"""
     return f"""<p class="word">{ICONS[record.verdict]}{record.verdict}</p>
 <p class="says">{WORDS[record.verdict]}</p>
-<p>Probability of FAKE, all models together: <b>{_probability(record.p_fake)}</b>
+<p>Probability of FAKE, all models together: <b>{probability(record.p_fake)}</b>
 <span class="quiet">(calibrated score {_score(record.p_fake)})</span></p>
-<p>{_text(record.reason)}</p>
-<p>{_text(record.meaning)}</p>
+<p>{plain(record.reason)}</p>
+<p>{plain(record.meaning)}</p>
 <p class="quiet">A hint, not proof: see what this cannot tell, below.</p>"""
 
 
-def _limits(provenance: Provenance) -> str:
-    items = "".join(f"<li>{_text(limit)}</li>" for limit in provenance.limits)
+def limits_html(provenance: Provenance) -> str:
+    """Say that no verdict is proof, and what else limits it."""
+    items = "".join(f"<li>{plain(limit)}</li>" for limit in provenance.limits)
     return f"<p><b>{NOT_PROOF}</b></p><ul>{items}</ul>"
 
 
@@ -190,7 +191,7 @@ def _scales(record: Examined, provenance: Provenance) -> str:
     """One line a model from REAL to FAKE, with a mark where it stands."""
     title = TITLES.get(record.threshold_name, record.threshold_name)
     ends = [record.threshold]
-    note = f"The line marks the threshold of {record.threshold:.3g} ({_text(title)})."
+    note = f"The line marks the threshold of {record.threshold:.3g} ({plain(title)})."
     if record.certain_from is not None:
         ends += [1 - record.certain_from, record.certain_from]
         note += " In the grey band the answer is UNCERTAIN."
@@ -211,45 +212,46 @@ right. {note} A single model says FAKE from 50 % on.</p>"""
 
 def _scale(name: str, p_fake: float, word: str, marks: str = "") -> str:
     dot = f'<i class="dot" style="left:{100 * p_fake:.2f}%"></i>'
-    return f"""<div class="scale {word}" role="listitem"><span>{_text(name)}</span>
+    return f"""<div class="scale {word}" role="listitem"><span>{plain(name)}</span>
 <span class="line" aria-hidden="true">{marks}{dot}</span>
-<span class="answer"><b>{ICONS[word]}{word}</b> {_probability(p_fake)}</span></div>"""
+<span class="answer"><b>{ICONS[word]}{word}</b> {probability(p_fake)}</span></div>"""
 
 
 def _figure(picture: Picture) -> str:
     return f"""<figure><img{' class="sharp"' if picture.sharp else ""}
-  src="{escape(picture.source)}" alt="{_text(picture.alt)}">
-<figcaption>{_text(picture.caption)}</figcaption></figure>"""
+  src="{escape(picture.source)}" alt="{plain(picture.alt)}">
+<figcaption>{plain(picture.caption)}</figcaption></figure>"""
 
 
 def _file_rows(record: Examined) -> dict[str, str]:
     size = f"{record.width:,} × {record.height:,} pixels" if record.width else "cannot be read"
     return {
-        "Name": f"<bdi>{_text(record.name)}</bdi>",
-        "SHA-256": f"<code>{_text(record.sha256)}</code>",
+        "Name": f"<bdi>{plain(record.name)}</bdi>",
+        "SHA-256": f"<code>{plain(record.sha256)}</code>",
         "Size": f"{record.size_bytes:,} bytes",
-        "Picture": ", ".join(filter(None, (size, _text(record.format)))),
+        "Picture": ", ".join(filter(None, (size, plain(record.format)))),
         "Examined": _when(record),
     }
 
 
-def _model_rows(provenance: Provenance) -> dict[str, str]:
+def models_html(provenance: Provenance) -> str:
+    """List the models that answered, and what they were trained on."""
     rows = {
-        _text(model.name): f"run <code>{_text(model.run_id)}</code>; learnt from "
-        f"{model.train_images:,} images ({_text(model.data)}); temperature {model.temperature:.4g};"
-        f" weight {model.weight:.3f}<br>weights SHA-256 <code>{_text(model.weights_sha256)}</code>"
+        plain(model.name): f"run <code>{plain(model.run_id)}</code>; learnt from "
+        f"{model.train_images:,} images ({plain(model.data)}); temperature {model.temperature:.4g};"
+        f" weight {model.weight:.3f}<br>weights SHA-256 <code>{plain(model.weights_sha256)}</code>"
         for model in provenance.models.values()
     }
     thresholds = ", ".join(
-        f"{_text(TITLES.get(name, name))} {threshold:.4g}"
+        f"{plain(TITLES.get(name, name))} {threshold:.4g}"
         for name, threshold in provenance.thresholds.items()
     )
-    versions = ", ".join(f"{_text(n)} {_text(v)}" for n, v in provenance.versions.items())
+    versions = ", ".join(f"{plain(n)} {plain(v)}" for n, v in provenance.versions.items())
     measured = "no evaluation has measured just these models; all have the same weight"
     if provenance.evaluation:
-        measured = f"evaluation <code>{_text(provenance.evaluation)}</code>"
+        measured = f"evaluation <code>{plain(provenance.evaluation)}</code>"
     together = f"{measured}; temperature {provenance.ensemble_temperature:.4g}"
-    return rows | {"Together": together, "Thresholds": thresholds, "Versions": versions}
+    return _table(rows | {"Together": together, "Thresholds": thresholds, "Versions": versions})
 
 
 def _table(rows: Mapping[str, str]) -> str:
@@ -260,10 +262,10 @@ def _table(rows: Mapping[str, str]) -> str:
 
 
 def _when(record: Examined) -> str:
-    return _text(record.examined_utc.replace("T", " ").replace("Z", " UTC"))
+    return plain(record.examined_utc.replace("T", " ").replace("Z", " UTC"))
 
 
-def _probability(p_fake: float) -> str:
+def probability(p_fake: float) -> str:
     """Write a probability without ever claiming certainty."""
     if p_fake < 0.01:
         return "under 1 %"
@@ -276,7 +278,7 @@ def _score(p_fake: float) -> str:
     return "over 0.9999" if p_fake > 0.99995 else f"{p_fake:.4f}"
 
 
-def _text(text: str) -> str:
+def plain(text: str) -> str:
     """Escape, and show what would be invisible or turn the reading direction around."""
     shown = (
         f"\\u{ord(sign):04x}"

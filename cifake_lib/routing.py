@@ -16,7 +16,7 @@ import numpy as np
 from cifake_lib.analyst import Analysis, Analyst, Picture
 from cifake_lib.exports import Provenance
 from cifake_lib.names import in_percent
-from cifake_lib.runs import PHOTO_MODEL, Run, RunDamaged
+from cifake_lib.runs import PHOTO_MODEL, Run, RunDamaged, RunNotFound, find_run
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,25 @@ class Router:
 
     small: Analyst
     photographs: Analyst | None = None
+
+    @classmethod
+    def load(cls, *, runs: str = "released", light: bool = True) -> Router:
+        """Load whatever trained models there are, with what was measured of them.
+
+        Args:
+            runs: See `Detector.load`.
+            light: See `Detector.load`.
+
+        Raises:
+            ModelsMissing: There is no model of small images.
+        """
+        from cifake_lib.dashboard_models import read_records
+        from cifake_lib.detector import Detector
+
+        records = read_records(runs)
+        detector = Detector.load(runs=runs, light=light)
+        small = Analyst(detector, records.evaluation, records.robustness)
+        return cls(small, load_photographs(runs, light=light))
 
     @property
     def provenance(self) -> Provenance:
@@ -106,6 +125,26 @@ class Router:
         """Return the same with the decision at another operating point of whoever made it."""
         decided = analysis.by.at_threshold(analysis, threshold)
         return decided.doubted(BETWEEN) if analysis.record.reason == BETWEEN else decided
+
+
+def load_photographs(runs: str, *, light: bool = True) -> Analyst | None:
+    """Load the model of photographs; None if there is none or it is damaged.
+
+    Photographs then go to the models of small images, with what these say of their limits.
+
+    Args:
+        runs: See `Detector.load`; a model of one's own images has none beside it.
+        light: See `Detector.load`.
+    """
+    from cifake_lib.detector import Detector, ModelsMissing
+
+    if runs == "own":
+        return None
+    try:
+        find_run(PHOTO_MODEL, released=runs == "released")
+        return Analyst(Detector.load(runs=runs, keys=(PHOTO_MODEL,), light=light))
+    except (RunNotFound, ModelsMissing):
+        return None
 
 
 def small_models_rank(run: Run) -> float | None:

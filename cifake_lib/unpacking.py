@@ -175,7 +175,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limits: Limits) -> Me
                 return Member(
                     name, None, f"{name} is a zip inside a zip: please choose it by itself."
                 )
-            if not _is_image(head) and not _is_called_image(name):
+            if not _is_image(head) and not is_called_image(name):
                 return None
             if info.file_size > MAX_BYTES:
                 return Member(name, None, _too_large(name, info.file_size))
@@ -210,7 +210,8 @@ def _is_image(head: bytes) -> bool:
     return any(Image.OPEN[file_format][1](head) for file_format in FORMATS)
 
 
-def _is_called_image(name: str) -> bool:
+def is_called_image(name: str) -> bool:
+    """Tell by its name whether a file is meant to be an image."""
     suffix = PurePosixPath(name).suffix.lower()
     return suffix in (".heic", ".heif") or Image.EXTENSION.get(suffix) in FORMATS
 
