@@ -19,7 +19,7 @@ from PIL import Image
 from cifake_lib.analyst import SCOPE_MODEL
 from cifake_lib.dashboard_cards import ICONS, data_uri
 from cifake_lib.images import fit_image
-from cifake_lib.runs import RunDamaged
+from cifake_lib.runs import PHOTO_MODEL, RunDamaged
 from cifake_lib.scope import features
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ CLASSES = ("REAL", "FAKE")  # by label, as in `data`, which brings scikit-learn
 NONE_KEPT = (
     "<p>No training images are kept beside these models. Notebook 06 keeps some: run it for them "
     "with <code>python -m cifake_lib.pipeline --only robustness</code>.</p>"
+)
+NOT_OURS = (
+    "<p>The pictures that the model of photographs learnt from belong to others and are no part of "
+    "this project, so none can be shown. Its card lists their sources.</p>"
 )
 
 STYLE = """
@@ -149,6 +153,8 @@ def neighbours_html(subject: Subject) -> str:
     Args:
         subject: The picture; its neighbours are found here.
     """
+    if PHOTO_MODEL in subject.analyst.detector.runs:
+        return NOT_OURS
     run = subject.analyst.robustness_of(SCOPE_MODEL)
     if run is None or FILE not in run.manifest["files"]:
         return NONE_KEPT

@@ -180,7 +180,9 @@ def fan_html(fan: Fan, subject: Subject) -> str:
         )
     else:
         made = "The copies are made of the picture in its own size. "
-    size = subject.analyst.detector.input_size
+    detector = subject.analyst.detector
+    size = detector.input_size
+    parts = " and parts of it at a slightly larger scale" if detector.sees_photographs else ""
     rows = [_row(fan, "as it is", fan.original)]
     rows += [_row(fan, name, verdict) for name, verdict in fan.changed.items()]
     bars = len(fan.original.models) > 1
@@ -195,7 +197,7 @@ def fan_html(fan: Fan, subject: Subject) -> str:
 <tbody>{"".join(rows)}</tbody></table>
 <p class="cf-note">The mark is the score of all models together, {bars}and the dashed line is the
 threshold of {fan.threshold:.3g}. {made}The models then see every copy shrunk to {size} × {size}
-pixels, where less of a change is left the larger the picture is. A verdict that stays is not
+pixels{parts}, where less of a change is left the larger the picture is. A verdict that stays is not
 thereby right: the models may be wrong in the same way every time.</p>"""
 
 

@@ -79,23 +79,54 @@ def screenshot(page, name):
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
-def test_an_upload_gets_the_verdict_of_every_model(page, picture):
-    choose(page, picture("holiday.jpg"))
+def models_of(card):
+    return [row.get_attribute("data-model") for row in card.locator(".cf-model").all()]
+
+
+def test_a_small_upload_gets_the_verdict_of_every_model_of_small_images(page, picture):
+    choose(page, picture("icon.png", size=(48, 40)))
     wait_for_images(page, 1)
     card = page.locator(".cf-card")
-    assert "holiday.jpg" in card.inner_text()
-    # A picture far larger than those of training: the models answer, the page does not stamp it.
-    assert card.locator(".cf-verdict b").inner_text() == "UNCERTAIN"
-    assert "outside what the models know" in card.locator(".cf-verdict").inner_text()
-    assert "near chance" in card.locator(".cf-notes").inner_text()
-    shown = [row.get_attribute("data-model") for row in card.locator(".cf-model").all()]
-    assert shown == list(MODELS)
+    assert "icon.png" in card.inner_text() and models_of(card) == list(MODELS)
     for row in card.locator(".cf-model").all():
         assert row.locator("b").inner_text() in ("REAL", "FAKE") and "%" in row.inner_text()
     # Preview and what the models see; both must have arrived as images.
     widths = card.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
-    assert widths == [400, 32]
+    assert widths == [48, 32]
+
+
+def test_a_photograph_is_judged_by_its_model_and_the_others_are_a_lesson(page, picture):
+    choose(page, picture("holiday.jpg"))
+    wait_for_images(page, 1)
+    card = page.locator(".cf-card")
+    assert card.locator(".cf-verdict b").inner_text() in ("REAL", "FAKE", "UNCERTAIN")
+    assert "The model of photographs" in card.locator(".cf-together").inner_text()
+    assert models_of(card) == ["photo_resnet50", *MODELS]
+    beside = card.locator(".cf-beside")
+    assert models_of(beside) == list(MODELS)
+    assert "without a say" in beside.inner_text() and "guessing ranks 50 %" in beside.inner_text()
+    widths = card.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
+    assert widths == [400, 224]
     screenshot(page, "upload-1280")
+    fan = open_section(page, "Does the verdict hold?")
+    assert "12 changes" in fan.inner_text()
+    heat = open_section(page, "Heat maps")
+    assert "ResNet-50 for photographs" in heat.inner_text() and heat.locator("img").count() >= 1
+    assert "belong to others" in open_section(page, "most similar training").inner_text()
+    page.set_viewport_size({"width": 1280, "height": 3000})
+    screenshot(page, "photograph-1280")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_between_the_sizes_no_verdict_is_given(page, picture):
+    choose(page, picture("middle.png", size=(100, 90)))
+    wait_for_images(page, 1)
+    card = page.locator(".cf-card")
+    assert card.locator(".cf-verdict b").inner_text() == "UNCERTAIN"
+    assert "too small for that of photographs" in " ".join(
+        card.locator(".cf-notes").inner_text().split()
+    )
+    assert models_of(card) == [*MODELS, "photo_resnet50"]
 
 
 def test_a_text_file_gets_a_sentence(page, tmp_path):
@@ -255,7 +286,8 @@ def test_a_photograph_is_also_voted_on_patch_by_patch(page, picture):
     choose(page, picture("large.jpg", size=(800, 600)))
     wait_for_images(page, 1)
     patches = open_section(page, "Two views of a large picture")
-    assert "48" in patches.inner_text() and "REAL" in patches.inner_text()
+    assert "native 224 × 224 patches" in patches.inner_text()
+    assert "REAL" in patches.inner_text()
     assert patches.locator("svg, img").count() >= 1
 
 

@@ -32,7 +32,7 @@ SPLIT = {"REAL": 1800, "FAKE": 1700}
 class Redness:
     """A detector for which red pictures are FAKE."""
 
-    input_size = 32
+    input_size, sees_photographs = 32, False
     crop = "centre"
 
     def __init__(self, missing=None, runs=None):

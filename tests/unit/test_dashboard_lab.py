@@ -25,7 +25,7 @@ KEYS = ("baseline_cnn", "tuned_cnn", "resnet50")
 class Lightness:
     """A detector for which light pictures are FAKE; it counts the images it was asked about."""
 
-    input_size = 32
+    input_size, sees_photographs = 32, False
     crop = "centre"
 
     def __init__(self, **parameters):

@@ -145,7 +145,7 @@ def test_itables_gets_what_its_own_widget_would_give_it(history):
 class Redness:
     """A detector for which red pictures are FAKE."""
 
-    input_size = 32
+    input_size, sees_photographs = 32, False
     crop = "centre"
     missing, runs, models = {}, {}, {}
 

@@ -15,7 +15,7 @@ from cifake_lib.stability import FAN, LARGEST, Fan, fan, fan_html, fan_sentence
 class Scripted:
     """A detector that answers with given scores and remembers what it was asked."""
 
-    input_size = 32
+    input_size, sees_photographs = 32, False
 
     def __init__(self, *scores):
         self.scores = scores
