@@ -2,6 +2,7 @@
 #
 #   make dashboard   serve the dashboard and open it in the browser
 #   make test        run every test
+#   make api         serve the detector to programs, over HTTP at port 8867 (ARGS="--port 80")
 #   make pipeline    run notebooks 01-05 on the embedded sample   (ARGS="--profile full --resume")
 #   make lab         open the notebooks in JupyterLab
 #   make lock        compile requirements.lock from pyproject.toml (ARGS=--upgrade for newer pins)
@@ -21,13 +22,16 @@ BIN    := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: dashboard test pipeline lab lock test-colab help
+.PHONY: dashboard api test pipeline lab lock test-colab help
 
 dashboard: $(VENV)/.installed
 	$(BIN)/python -m voila notebooks/dashboard.ipynb --port=$(PORT) $(ARGS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(ARGS)
+
+api: $(VENV)/.installed
+	$(BIN)/python -m cifake_lib.api $(ARGS)
 
 pipeline: $(VENV)/.installed
 	$(BIN)/python -m cifake_lib.pipeline $(ARGS)
@@ -40,7 +44,7 @@ lab: $(VENV)/.installed
 # The lock holds for Linux, macOS and Windows, and names no package index.
 lock: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/python -m uv pip compile pyproject.toml --extra app --extra test --universal \
+	$(BIN)/python -m uv pip compile pyproject.toml --extra app --extra api --extra test --universal \
 	  --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" \
 	  --quiet --output-file requirements.lock $(ARGS)
 
