@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from cifake_lib.framework import HAS_GPU
+from cifake_lib.framework import HAS_GPU, keras
 
 
 def choose_precision() -> str:
@@ -25,6 +26,32 @@ def choose_precision() -> str:
 def device_name() -> str:
     """Return the name of the device that trains: a GPU's, or `CPU`."""
     return _nvidia_smi("name") if _gpu_capability() else "CPU"
+
+
+def mirror(devices: Sequence[str]) -> None:
+    """Train on several devices at once from now on, each with its share of every batch.
+
+    Each holds a copy of the model, and all take the same step: the result is that of one device
+    within noise (`tf.distribute.MirroredStrategy`). A step takes as long as the slowest share, so
+    enlarge the batch with the number of devices.
+
+    Args:
+        devices: Names as TensorFlow has them, `GPU:0`.
+
+    Raises:
+        ValueError: A device is not there, or the backend is not TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Expected the backend tensorflow to train on several devices, received "
+            f"{keras.backend.backend()}: unset KERAS_BACKEND."
+        )
+    import tensorflow as tf
+
+    there = [each.name.removeprefix("/device:") for each in tf.config.list_logical_devices()]
+    if missing := sorted(set(devices) - set(there)):
+        raise ValueError(f"Expected devices out of {there}, received {missing}.")
+    tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy(list(devices)))
 
 
 def _gpu_capability() -> float:

@@ -15,6 +15,7 @@ _BEFORE = {
     "backbone": "resnet50",
     "head": "global_average",
     "restart_epochs": [],
+    "gpus": 1,
 }
 _BEFORE_IN_SEARCHES = _BEFORE | {"initial_weights": "none"}
 _OWN = ("run_id", "profile", "seed")

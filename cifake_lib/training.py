@@ -71,12 +71,21 @@ def with_restarts(phase: Phase, epochs: Sequence[int]) -> list[Phase]:
     ]
 
 
-def prepare(seed: int) -> str:
+def prepare(seed: int, *, gpus: int = 1) -> str:
     """Seed every random generator and set the precision policy that suits the device.
+
+    Args:
+        seed: Of everything random.
+        gpus: Train what is built from now on on so many at once, see `device.mirror`.
 
     Returns:
         Name of the policy, see `device.choose_precision`.
+
+    Raises:
+        ValueError: There are fewer GPUs, or the backend is not TensorFlow.
     """
+    if gpus > 1:
+        device.mirror([f"GPU:{number}" for number in range(gpus)])
     keras.utils.set_random_seed(seed)
     policy = device.choose_precision()
     keras.mixed_precision.set_global_policy(policy)
@@ -276,7 +285,7 @@ class _Keeper(keras.callbacks.Callback):
         self.trained_seconds = self.trained_seconds or time.perf_counter() - self.started
 
     def on_epoch_end(self, epoch, logs=None):
-        steps = int(self.model.optimizer.iterations) - len(self.batches) // 2
+        steps = int(self.model.optimizer.iterations.numpy()) - len(self.batches) // 2
         self.state["rows"].append(
             {
                 "phase": self.phase.name,

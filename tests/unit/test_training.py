@@ -404,6 +404,45 @@ def test_prepare_sets_the_policy_and_the_seed(monkeypatch):
     assert first.output.dtype == "float32"
 
 
+MIRRORED = """
+import sys, tensorflow as tf
+sys.path.insert(0, sys.argv[1])
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from pathlib import Path
+from cifake_lib import device
+import test_training as t
+if sys.argv[3] == "two":
+    device.mirror(["CPU:0", "CPU:1"])
+    assert tf.distribute.get_strategy().num_replicas_in_sync == 2
+    try:
+        device.mirror(["CPU:0", "GPU:7"])
+        raise SystemExit("took a device that is not there")
+    except ValueError as error:
+        assert "GPU:7" in str(error) and "CPU:1" in str(error)
+history, _ = t.train(Path(sys.argv[2]))
+history.to_csv(sys.argv[2] + ".csv")
+"""
+
+
+def test_two_devices_train_to_what_one_does(tmp_path):
+    found = []
+    for number in ("one", "two"):
+        folder = tmp_path / number
+        result = subprocess.run(
+            [sys.executable, "-c", MIRRORED, str(Path(__file__).parent), str(folder), number],
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        found.append(pd.read_csv(f"{folder}.csv"))
+    one, two = found
+    assert two["phase"].tolist() == one["phase"].tolist()
+    # The statistics of a batch are those of its halves, so equal they are not.
+    np.testing.assert_allclose(two["val_log_loss"], one["val_log_loss"], rtol=0.1)
+    assert two["val_log_loss"].iloc[-1] < two["val_log_loss"].iloc[0]
+
+
 JAX = """
 import sys, numpy as np, keras
 sys.path.insert(0, sys.argv[1])
