@@ -30,6 +30,8 @@ class FineTuning:
             what the network sees in so many passes over the training images; 0 leaves it random.
             From a random layer the first steps destroy features that carry over to other sources
             (Kumar et al. 2022, "Fine-tuning can distort pretrained features").
+        regression_side: Side of the squares that it looks at, where that is to be larger than in
+            training: as the network is asked later. 0 for the same.
         head_epochs: Passes with every pretrained layer frozen.
         head_learning_rate: Peak of the first phase.
         epochs: Passes with every layer training but those of `frozen`; 0 leaves the pretrained
@@ -50,6 +52,7 @@ class FineTuning:
     arguments: Mapping
     initial_weights: str
     regression_passes: int = 0
+    regression_side: int = 0
     head_epochs: int = 3
     head_learning_rate: float = 2e-3
     epochs: int = 3
@@ -95,13 +98,7 @@ class FineTuning:
             The trained model, and its history as `training.train` returns it.
         """
         model, pretrained = self.build()
-        options = {"batch_size": self.batch_size, "seed": self.seed}
-        if self.delivered:
-            side = self.arguments["image_size"]
-            feeds = batches.delivered_batches(dataset, images, side=side, **options)
-        else:
-            share = self.corruption_share
-            feeds = batches.training_batches(dataset, images, corruption_share=share, **options)
+        feeds = self._feeds(dataset, images, model.input_shape[1])
         head = training.Phase(
             "head", self.head_epochs, self.head_learning_rate, frozen=pretrained, **self._common
         )
@@ -120,11 +117,34 @@ class FineTuning:
             **self._common,
         )
         if self.regression_passes and not any(checkpoints.iterdir()):
-            fit_output(model, feeds[0], passes=self.regression_passes)
+            wide, feed = model, feeds[0]
+            if side := self.regression_side:
+                wide, (feed, _) = self.at_side(model, side), self._feeds(dataset, images, side)
+            fit_output(wide, feed, passes=self.regression_passes)
+            model.set_weights(wide.get_weights())
         # Without pretrained layers there is nothing to spare.
         phases = [head, whole] if pretrained else [whole]
         history = training.train(model, phases, *feeds, checkpoints=checkpoints, seed=self.seed)
         return model, history
+
+    def at_side(self, model: keras.Model, side: int) -> keras.Model:
+        """Return a copy of a network for squares of another side; no weight depends on it."""
+        builder, arguments = self.network(side)
+        other = models.build_model(builder, **arguments)
+        other.set_weights(model.get_weights())
+        return other
+
+    def network(self, side: int) -> tuple[str, dict]:
+        """Return key and arguments of the network for squares of another side."""
+        values = {**self.arguments, "image_size": side, "input_size": side}
+        return models.choose(self.builder, **values)
+
+    def _feeds(self, dataset: Dataset, images: np.ndarray, side: int) -> tuple:
+        options = {"batch_size": self.batch_size, "seed": self.seed}
+        if self.delivered:
+            return batches.delivered_batches(dataset, images, side=side, **options)
+        share = self.corruption_share
+        return batches.training_batches(dataset, images, corruption_share=share, **options)
 
 
 def fit_output(model: keras.Model, feed: batches.ImageBatches, *, passes: int = 1) -> None:

@@ -96,19 +96,6 @@ def ask_detector(
     return np.array(shrunk), voted
 
 
-def at_side(tuning: FineTuning, trained: keras.Model, side: int) -> keras.Model:
-    """Return a trained network for squares of another side; its weights do not depend on it."""
-    builder, arguments = _network(tuning, side)
-    other = models.build_model(builder, **arguments)
-    other.set_weights(trained.get_weights())
-    return other
-
-
-def _network(tuning: FineTuning, side: int) -> tuple[str, dict]:
-    values = {**tuning.arguments, "image_size": side, "input_size": side}
-    return models.choose(tuning.builder, **values)
-
-
 def cross_train(
     tuning: FineTuning,
     dataset: Dataset,
@@ -146,7 +133,7 @@ def cross_train(
             checkpoints.mkdir(parents=True, exist_ok=True)
             trained, _ = tuning.train(left, images, checkpoints=checkpoints)
             rows = np.flatnonzero(left.rows("test"))
-            table = _ask(at_side(tuning, trained, side), dataset, images, rows, changed_images)
+            table = _ask(tuning.at_side(trained, side), dataset, images, rows, changed_images)
             # By rename: half a table must not be taken for a fold that is done.
             unfinished = checkpoints / stored.name
             table.assign(fold=number).to_csv(unfinished, index=False)
@@ -283,7 +270,7 @@ def finish(
         `folds.csv`, `sources.csv`, `origins.csv`, `scope.npz` and `metrics.json`.
     """
     weights = run.folder / runs.WEIGHTS
-    builder, arguments = _network(tuning, model.input_shape[1])
+    builder, arguments = tuning.network(model.input_shape[1])
     results.save_weights(model, weights)
     results.halve_weights(weights, mantissa=7)
     try:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,6 +90,27 @@ def test_the_output_layer_starts_from_a_regression_on_the_features(collection, t
     logits = np.asarray(model.predict_on_batch(collection[1])).ravel()
     assert roc_auc_score(labels, logits) == 1
     assert abs(np.median(logits)) < abs(logits[labels == 1].mean() - logits[labels == 0].mean())
+
+
+def test_the_regression_may_look_at_larger_squares_than_the_training(
+    collection, tmp_path, monkeypatch
+):
+    sides = []
+    monkeypatch.setattr(
+        "cifake_lib.fine_tuning.fit_output", lambda model, *_, **__: sides.append(model.input_shape)
+    )
+    arguments = {"image_size": 20, "input_size": 20, "stages": 4, "augmentation": []}
+    tuning = FineTuning(
+        *("resnet50", arguments, "none"),
+        regression_passes=1,
+        regression_side=28,
+        epochs=1,
+        batch_size=12,
+        delivered=True,
+    )
+    dataset = replace(collection[0], table=collection[0].table.assign(source=["a", "b"] * 20))
+    model, _ = tuning.train(dataset, collection[1], checkpoints=tmp_path)
+    assert sides == [(None, 28, 28, 3)] and model.input_shape == (None, 20, 20, 3)
 
 
 def test_some_layers_are_never_trained_and_an_interrupted_training_is_not_fitted_anew(

@@ -253,7 +253,7 @@ def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(
     active.write_csv("changes.csv", unseen_sources.fold_scores(left_out.dropna(), changes))
     run = photographs.finish(
         active,
-        photographs.at_side(TUNING, model, 56),
+        TUNING.at_side(model, 56),
         dataset,
         images,
         history,
@@ -274,9 +274,7 @@ def test_the_finished_run_holds_the_model_and_what_left_out_sources_say(
     assert "sources that were left out" in points.abstention.sentence
     detector = Detector({"photo": runs.load_model(run)}, {"photo": run}, {})
     (verdict,) = detector.predict([images[3]])
-    logit = photographs.predict_logits(
-        photographs.at_side(TUNING, model, 56), images, np.array([3])
-    )
+    logit = photographs.predict_logits(TUNING.at_side(model, 56), images, np.array([3]))
     assert verdict.p_fake == pytest.approx(expit(logit[0] / run.manifest["temperature"]), abs=2e-3)
     monkeypatch.setenv("CIFAKE_RELEASED", str(tmp_path / "released"))
     release(run)
