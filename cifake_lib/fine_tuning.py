@@ -1,5 +1,8 @@
 """A pretrained network made to fit a small collection: frozen first, then gently as a whole."""
 
+from __future__ import annotations
+
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,15 +10,99 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
-from cifake_lib import batches, models, scope, training
+from cifake_lib import batches, device, models, scope, training
 from cifake_lib.data import Dataset
 from cifake_lib.framework import keras
+from cifake_lib.pixels import take_rows
+from cifake_lib.random_delivery import RandomDelivery
 
 _REGULARISATION = 1e-3  # scikit-learn's C for one pass over some thousand images
+_TOGETHER = 32  # images looked at in one call
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network sees in the images of a data set after random deliveries.
+
+    Attributes:
+        values: float32 `(passes, images, features)`, what comes before the output layer; in each
+            pass every image was delivered anew.
+        seconds: What that took.
+    """
+
+    values: np.ndarray
+    seconds: float
+
+    @classmethod
+    def through(
+        cls, model: keras.Model, images: np.ndarray, *, passes: int = 1, seed: int = 0
+    ) -> Seen:
+        """Look at every image so many times.
+
+        Args:
+            model: One logit, for squares of at most the side of the images.
+            images: uint8 `(images, side, side, 3)`; may be a memory map.
+            passes: Over the images.
+            seed: Of the deliveries.
+        """
+        started, deliver, values = time.perf_counter(), RandomDelivery(model.input_shape[1]), []
+        total = passes * len(images)
+        with tqdm(desc="Looking at deliveries", total=total, unit="image", delay=1) as progress:
+            for number in range(passes):
+                for start in range(0, len(images), _TOGETHER):
+                    rows = np.arange(start, min(start + _TOGETHER, len(images)))
+                    rng = np.random.default_rng((seed, number, start))
+                    delivered = deliver(take_rows(images, rows), rng)
+                    values.append(scope.features(model, delivered))
+                    progress.update(len(rows))
+        values = np.concatenate(values).reshape(passes, len(images), -1)
+        return cls(values, time.perf_counter() - started)
+
+    def fit_output(self, model: keras.Model, dataset: Dataset) -> pd.DataFrame:
+        """Set the output layer to a logistic regression on all images but those of the test split.
+
+        Both labels count alike, and within a label the sources as in `batches.source_shares`.
+
+        Args:
+            model: One logit, in a layer of that name; changed in place.
+            dataset: An indexed data set, row for row as the images.
+
+        Returns:
+            One row of history.
+        """
+        started, passes = time.perf_counter(), len(self.values)
+        learned = ~dataset.rows("test").to_numpy()
+        weights = np.tile(batches.source_shares(dataset, learned)[learned] * learned.sum(), passes)
+        labels = np.tile(dataset.table["label"].to_numpy()[learned], passes)
+        features = self.values[:, learned].reshape(len(labels), -1)
+        scale = StandardScaler().fit(features)
+        # The sum over images weighs against the penalty, whatever their number.
+        regression = LogisticRegression(C=_REGULARISATION / passes, max_iter=1000)
+        regression.fit(scale.transform(features), labels, sample_weight=weights)
+        # The scaling moves into the layer; of a channel that never speaks the scale is 1.
+        kernel = regression.coef_[0] / scale.scale_
+        bias = regression.intercept_[0] - kernel @ scale.mean_
+        model.get_layer("logit").set_weights([kernel[:, None], np.array([bias])])
+        p_fake = expit(features @ kernel + bias)
+        seconds = self.seconds + time.perf_counter() - started
+        row = {
+            "phase": "regression",
+            "epoch": passes,
+            "loss": log_loss(labels, p_fake, sample_weight=weights),
+            "accuracy": float(((p_fake >= 0.5) == labels).mean()),
+            **dict.fromkeys(("val_loss", "val_accuracy", "val_log_loss"), np.nan),
+            "learning_rate": 0.0,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(len(labels) / seconds, 1),
+            "peak_memory_mb": round(device.peak_memory_mb()),
+        }
+        return pd.DataFrame([row])
 
 
 @dataclass(frozen=True)
@@ -26,12 +113,6 @@ class FineTuning:
         builder: Key of the registry of models.
         arguments: Of the builder.
         initial_weights: See `models.load_initial_weights`.
-        regression_passes: Before anything else the output layer is set to a logistic regression on
-            what the network sees in so many passes over the training images; 0 leaves it random.
-            From a random layer the first steps destroy features that carry over to other sources
-            (Kumar et al. 2022, "Fine-tuning can distort pretrained features").
-        regression_side: Side of the squares that it looks at, where that is to be larger than in
-            training: as the network is asked later. 0 for the same.
         head_epochs: Passes with every pretrained layer frozen.
         head_learning_rate: Peak of the first phase.
         epochs: Passes with every layer training but those of `frozen`; 0 leaves the pretrained
@@ -51,8 +132,6 @@ class FineTuning:
     builder: str
     arguments: Mapping
     initial_weights: str
-    regression_passes: int = 0
-    regression_side: int = 0
     head_epochs: int = 3
     head_learning_rate: float = 2e-3
     epochs: int = 3
@@ -85,7 +164,12 @@ class FineTuning:
         return {name: getattr(self, name) for name in names}
 
     def train(
-        self, dataset: Dataset, images: np.ndarray, *, checkpoints: Path
+        self,
+        dataset: Dataset,
+        images: np.ndarray,
+        *,
+        checkpoints: Path,
+        seen: Seen | None = None,
     ) -> tuple[keras.Model, pd.DataFrame]:
         """Train on the training split; the validation split chooses the epoch.
 
@@ -93,9 +177,15 @@ class FineTuning:
             dataset: An indexed data set; its test split is not looked at.
             images: Of the whole data set, row for row.
             checkpoints: Folder to continue from.
+            seen: What the network with its initial weights sees in the images: the output layer
+                starts from a regression on that. From a random layer the first steps destroy
+                features that carry over to other images (Kumar et al. 2022, "Fine-tuning can
+                distort pretrained features"). None leaves it random.
 
         Returns:
-            The trained model, and its history as `training.train` returns it.
+            The trained model, and its history as `training.train` returns it; where there is no
+            phase, one row `regression` without what is measured on validation images, since they
+            were learned from too.
         """
         model, pretrained = self.build()
         feeds = self._feeds(dataset, images, model.input_shape[1])
@@ -116,12 +206,10 @@ class FineTuning:
             frozen=sorted({*statistics, *never}),
             **self._common,
         )
-        if self.regression_passes and not any(checkpoints.iterdir()):
-            wide, feed = model, feeds[0]
-            if side := self.regression_side:
-                wide, (feed, _) = self.at_side(model, side), self._feeds(dataset, images, side)
-            fit_output(wide, feed, passes=self.regression_passes)
-            model.set_weights(wide.get_weights())
+        if seen and not any(checkpoints.iterdir()):
+            history = seen.fit_output(model, dataset)
+            if not self.head_epochs + self.epochs:
+                return model, history
         # Without pretrained layers there is nothing to spare.
         phases = [head, whole] if pretrained else [whole]
         history = training.train(model, phases, *feeds, checkpoints=checkpoints, seed=self.seed)
@@ -145,34 +233,3 @@ class FineTuning:
             return batches.delivered_batches(dataset, images, side=side, **options)
         share = self.corruption_share
         return batches.training_batches(dataset, images, corruption_share=share, **options)
-
-
-def fit_output(model: keras.Model, feed: batches.ImageBatches, *, passes: int = 1) -> None:
-    """Set the output layer to a logistic regression on the features before it.
-
-    Args:
-        model: One logit, in a layer of that name; changed in place.
-        feed: Training batches; each pass draws, orders and changes the images anew.
-        passes: Over the batches.
-    """
-    features, labels = [], []
-    total = passes * len(feed)
-    with tqdm(desc="Fitting the output layer", total=total, unit="batch", delay=1) as progress:
-        for number in range(passes):
-            feed.start_epoch(number)
-            for index in range(len(feed)):
-                images, y_true, *_ = feed[index]
-                features.append(scope.features(model, images))
-                labels.append(y_true)
-                progress.update()
-    features, labels = np.concatenate(features), np.concatenate(labels)[:, 0]
-    scale = StandardScaler().fit(features)
-    # The sum over images weighs against the penalty, whatever their number.
-    regression = LogisticRegression(
-        C=_REGULARISATION / passes, class_weight="balanced", max_iter=1000
-    )
-    regression.fit(scale.transform(features), labels)
-    # The scaling moves into the layer; of a channel that never speaks the scale is 1.
-    kernel = regression.coef_[0] / scale.scale_
-    bias = regression.intercept_[0] - kernel @ scale.mean_
-    model.get_layer("logit").set_weights([kernel[:, None], np.array([bias])])

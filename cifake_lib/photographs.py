@@ -29,7 +29,7 @@ from cifake_lib import (
 )
 from cifake_lib.data import Dataset
 from cifake_lib.detector import Detector
-from cifake_lib.fine_tuning import FineTuning
+from cifake_lib.fine_tuning import FineTuning, Seen
 from cifake_lib.framework import keras
 from cifake_lib.images import fit_image
 from cifake_lib.patches import vote
@@ -105,6 +105,7 @@ def cross_train(
     folder: Path,
     side: int,
     changed_images: int = 0,
+    seen: Seen | None = None,
 ) -> pd.DataFrame:
     """Train once for each part of the sources that is left out, and ask about that part.
 
@@ -120,6 +121,7 @@ def cross_train(
         side: Of the squares that the trained networks are asked about.
         changed_images: Of each part so many images, drawn at random, are asked about once more
             after each of `CHANGES`.
+        seen: See `FineTuning.train`.
 
     Returns:
         One row an image, part after part: `path`, `label`, `source`, `fold` from 0, `logit`, and
@@ -131,7 +133,7 @@ def cross_train(
         if not stored.is_file():
             checkpoints = folder / f"fold-{number}"
             checkpoints.mkdir(parents=True, exist_ok=True)
-            trained, _ = tuning.train(left, images, checkpoints=checkpoints)
+            trained, _ = tuning.train(left, images, checkpoints=checkpoints, seen=seen)
             rows = np.flatnonzero(left.rows("test"))
             table = _ask(tuning.at_side(trained, side), dataset, images, rows, changed_images)
             # By rename: half a table must not be taken for a fold that is done.

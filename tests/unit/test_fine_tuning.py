@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cifake_lib.batches import ImageBatches
 from cifake_lib.data import Dataset
-from cifake_lib.fine_tuning import FineTuning, fit_output
+from cifake_lib.fine_tuning import FineTuning, Seen
 from cifake_lib.framework import keras
 
 
@@ -76,41 +75,40 @@ def test_photographs_are_learned_from_parts_after_random_deliveries(collection, 
     assert model.input_shape[1] == 24 and len(history) == 2
 
 
+def sources(dataset):
+    return replace(dataset, table=dataset.table.assign(source=["a", "b"] * 20))
+
+
 def test_the_output_layer_starts_from_a_regression_on_the_features(collection, tmp_path):
     """Bright images are the fakes: the layer alone knows it, and no other weight has moved."""
+    dataset, images = sources(collection[0]), collection[1]
     arguments = {"image_size": 32, "augmentation": [], "filters": [4, 4]}
-    tuning = FineTuning("baseline_cnn", arguments, "none", regression_passes=2, epochs=1)
-    model, _ = tuning.build()
-    before = weights(model)
-    labels = collection[0].table["label"].to_numpy()
-    fit_output(model, ImageBatches(collection[1], labels, batch_size=7), passes=2)
-    after = weights(model)
-    moved = {name for name in before if not all(map(np.array_equal, before[name], after[name]))}
-    assert moved == {"logit"}
-    logits = np.asarray(model.predict_on_batch(collection[1])).ravel()
+    tuning = FineTuning("baseline_cnn", arguments, "none", head_epochs=0, epochs=0, delivered=True)
+    before = tuning.build()[0].get_weights()
+    seen = Seen.through(tuning.build()[0], images, passes=2)
+    assert seen.values.shape[:2] == (2, 40)
+    assert not np.array_equal(*seen.values), "every pass delivers anew"
+    model, history = tuning.train(dataset, images, checkpoints=tmp_path, seen=seen)
+    *body, kernel, bias = zip(before, model.get_weights(), strict=True)
+    assert all(np.array_equal(*pair) for pair in body)
+    assert not np.array_equal(*kernel) and not np.array_equal(*bias)
+    labels = dataset.table["label"].to_numpy()
+    logits = np.asarray(model.predict_on_batch(images)).ravel()
     assert roc_auc_score(labels, logits) == 1
-    assert abs(np.median(logits)) < abs(logits[labels == 1].mean() - logits[labels == 0].mean())
+    assert history["phase"].tolist() == ["regression"] and history["accuracy"].item() > 0.9
+    assert history["seconds"].item() >= seen.seconds
 
 
-def test_the_regression_may_look_at_larger_squares_than_the_training(
-    collection, tmp_path, monkeypatch
-):
-    sides = []
-    monkeypatch.setattr(
-        "cifake_lib.fine_tuning.fit_output", lambda model, *_, **__: sides.append(model.input_shape)
-    )
-    arguments = {"image_size": 20, "input_size": 20, "stages": 4, "augmentation": []}
-    tuning = FineTuning(
-        *("resnet50", arguments, "none"),
-        regression_passes=1,
-        regression_side=28,
-        epochs=1,
-        batch_size=12,
-        delivered=True,
-    )
-    dataset = replace(collection[0], table=collection[0].table.assign(source=["a", "b"] * 20))
-    model, _ = tuning.train(dataset, collection[1], checkpoints=tmp_path)
-    assert sides == [(None, 28, 28, 3)] and model.input_shape == (None, 20, 20, 3)
+def test_the_regression_knows_no_image_of_the_test_split(collection):
+    dataset = sources(collection[0])
+    model, _ = tiny(None)
+    values = np.random.default_rng(0).normal(size=(1, 40, 4)).astype(np.float32)
+    layers = []
+    for changed in (0, 100):
+        values[:, dataset.rows("test")] += changed
+        Seen(values, 1.0).fit_output(model, dataset)
+        layers.append(model.get_layer("logit").get_weights()[0])
+    np.testing.assert_array_equal(*layers)
 
 
 def test_some_layers_are_never_trained_and_an_interrupted_training_is_not_fitted_anew(
@@ -118,12 +116,19 @@ def test_some_layers_are_never_trained_and_an_interrupted_training_is_not_fitted
 ):
     monkeypatch.setattr(FineTuning, "build", tiny)
     fitted = []
-    monkeypatch.setattr("cifake_lib.fine_tuning.fit_output", lambda *_, **__: fitted.append(1))
-    recipe = {"regression_passes": 1, "head_epochs": 0, "epochs": 2, "batch_size": 12}
-    tuning = FineTuning("any", {}, "imagenet", frozen=["con"], learning_rate=1e-2, **recipe)
-    before = weights(tiny(tuning)[0])
-    after = weights(tuning.train(*collection, checkpoints=tmp_path)[0])
+    monkeypatch.setattr(Seen, "fit_output", lambda *_, **__: fitted.append(1))
+    tuning = FineTuning(
+        *("any", {}, "imagenet"),
+        frozen=["con"],
+        learning_rate=1e-2,
+        head_epochs=0,
+        epochs=2,
+        batch_size=12,
+    )
+    before, seen = weights(tiny(tuning)[0]), Seen(np.zeros((1, 40, 4)), 1.0)
+    model, _ = tuning.train(*collection, checkpoints=tmp_path, seen=seen)
+    after = weights(model)
     assert np.array_equal(before["conv"][0], after["conv"][0])
     assert not np.array_equal(before["logit"][0], after["logit"][0])
-    tuning.train(*collection, checkpoints=tmp_path)
+    tuning.train(*collection, checkpoints=tmp_path, seen=seen)
     assert fitted == [1]
