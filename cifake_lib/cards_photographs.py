@@ -119,25 +119,27 @@ def _results(run: Run) -> list:
 
 
 def _verdicts(run: Run, metrics: dict) -> list:
-    rows = []
+    rows, thresholds = [], run.manifest["thresholds"]
+    fake_from = max(thresholds["balanced"], run.manifest["certain_from"])
     for name, title in _POINTS.items():
         rates = metrics["operating_points"][name]
         both = [
             f"{in_percent(rates[rate])} ({interval_in_percent(*rates[f'{rate}_interval'])})"
             for rate in ("false_positive_rate", "true_positive_rate")
         ]
-        rows.append([title, f"{run.manifest['thresholds'][name]:.3f}", *both])
+        rows.append([title, f"{thresholds[name]:.3f}", *both])
     return [
-        f"REAL or FAKE is said where the confidence is at least "
-        f"{in_percent(run.manifest['certain_from'])}, else UNCERTAIN. On left-out sources "
+        f"FAKE is said from a score of {fake_from:.3f} on, REAL where the confidence in that is at "
+        f"least {in_percent(run.manifest['certain_from'])}, else UNCERTAIN. On left-out sources "
         f"{in_percent(metrics['coverage'])} of {metrics['count']:,} pictures got a verdict, and "
         f"{in_percent(metrics['right'])} of those were right ({in_percent(CERTAIN, 0)} were asked "
         "for). Temperature, band and thresholds were fitted on left-out sources; each part was "
         "judged by what was fitted on the others.",
         table(["operating point", "threshold", "REAL called FAKE", "FAKE found"], rows),
         "The 95 % intervals draw sources anew, not pictures: the next picture comes from another "
-        f"source. Of no source of at least {FEWEST} photographs more than twice the promised share "
-        "may be called FAKE when the thresholds are fitted.",
+        "source. When the thresholds are fitted, of no source of at least "
+        f"{FEWEST} photographs more than the promised share may be called FAKE; verdicts are given "
+        "at the first of them.",
     ]
 
 

@@ -286,12 +286,14 @@ def finish(
     metrics = {name: float(own[name].mean()) for name in ("roc_auc", "tpr_5", "tpr_1")}
     metrics |= {"count": len(left_out), **unseen_sources.promises(judged)}
     run.write_csv("history.csv", history)
-    run.write_csv("left_out.csv", judged)
+    run.write_csv("left_out.csv", judged.round(6))
     run.write_csv("folds.csv", scores)
     run.write_csv("sources.csv", unseen_sources.source_scores(judged))
     run.write_csv("origins.csv", origins(dataset))
     fit_scope(model, dataset, images).save(run.folder / scope.FILE)
     run.write_json("metrics.json", metrics)
+    if not tuning.epochs:  # Then the images that validate were learned from, too.
+        dataset = replace(dataset, table=dataset.table.assign(split="train"))
     return run.finish(
         data=dataset.manifest(),
         model={

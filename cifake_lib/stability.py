@@ -103,8 +103,10 @@ class Fan:
     threshold: float
 
     def word(self, verdict: Verdict) -> str:
-        """Return "REAL" or "FAKE", as the threshold has it."""
-        return "FAKE" if verdict.p_fake >= self.threshold else "REAL"
+        """Return "FAKE" or "REAL", or "UNCERTAIN" where the score leans to FAKE below the threshold."""
+        if verdict.p_fake >= self.threshold:
+            return "FAKE"
+        return "UNCERTAIN" if verdict.p_fake >= 0.5 else "REAL"
 
     @property
     def names(self) -> list[str]:
@@ -113,9 +115,13 @@ class Fan:
 
     @property
     def flipped(self) -> list[str]:
-        """Names of the changes under which the verdict turns."""
+        """Names of the changes under which the verdict turns; an uncertain one cannot."""
         word = self.word(self.original)
-        return [name for name, verdict in self.changed.items() if self.word(verdict) != word]
+        return [
+            name
+            for name, verdict in self.changed.items()
+            if "UNCERTAIN" != word != self.word(verdict)
+        ]
 
 
 def fan(detector: Detector, image: Image.Image, *, threshold: float = 0.5) -> Fan:
@@ -146,13 +152,17 @@ def fan_sentence(fan: Fan, analysis: Analysis) -> str:
     """
     word, count, flipped = fan.word(fan.original), len(fan.changed), fan.flipped
     if flipped:
-        other = "REAL" if word == "FAKE" else "FAKE"
+        found = {fan.word(fan.changed[name]) for name in flipped}
+        other = " or ".join(name for name in ("REAL", "FAKE", "UNCERTAIN") if name in found)
         said = (
             f"{word} turns {other} under {len(flipped)} of {count} changes "
             f"({'; '.join(flipped)}), so the verdict is UNCERTAIN"
         )
     elif analysis.record.verdict == "UNCERTAIN":
-        said = f"The models lean to {word} under all {count} changes, as for the picture itself"
+        lean = fan.original.label
+        same = sum(verdict.label == lean for verdict in fan.changed.values())
+        under = f"all {count}" if same == count else f"{same} of {count}"
+        said = f"The models lean to {lean} under {under} changes, as for the picture itself"
         if not analysis.outside:
             said += "; the verdict stays UNCERTAIN for the reason given with it"
     else:
@@ -203,7 +213,7 @@ thereby right: the models may be wrong in the same way every time.</p>"""
 
 def _row(fan: Fan, name: str, verdict: Verdict) -> str:
     word = fan.word(verdict)
-    turned = word != fan.word(fan.original)
+    turned = name in fan.flipped
     scores = [answer.p_fake for answer in verdict.models.values()]
     low, high = min(scores), max(scores)
     span = "the one model" if len(scores) == 1 else f"models {_percent(low)} to {_percent(high)}"

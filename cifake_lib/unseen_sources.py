@@ -46,8 +46,10 @@ def calibrate(left_out: pd.DataFrame) -> dict:
 
     Returns:
         `temperature`; `thresholds` by name, see `evaluation.operating_points`, but so high that of
-        no source of at least `FEWEST` photographs more than twice the promised share is called
-        FAKE; and `certain_from`, see `selective.certain_from`.
+        no source of at least `FEWEST` photographs more than the promised share is called FAKE, and
+        `balanced`, at which verdicts are given unless somebody chooses another, as high as that of
+        5 %: a photograph called FAKE is the worst error; and `certain_from`, see
+        `selective.certain_from`.
     """
     y_true, logits = left_out["label"].to_numpy(), left_out["logit"].to_numpy()
     temperature = calibration.fit_temperature(y_true, logits)
@@ -57,9 +59,10 @@ def calibrate(left_out: pd.DataFrame) -> dict:
     large = real[real.groupby("source")["label"].transform("size") >= FEWEST]
     for percent in (5, 1):
         # The next value above: what lies at the quantile itself is not called FAKE.
-        own = large.groupby("source")["p_fake"].quantile(1 - 2 * percent / 100, "higher")
+        own = large.groupby("source")["p_fake"].quantile(1 - percent / 100, "higher")
         highest = float(np.nextafter(own.max(), 2)) if len(own) else 0.0
         thresholds[f"fpr_{percent}"] = max(thresholds[f"fpr_{percent}"], highest)
+    thresholds["balanced"] = max(thresholds["balanced"], thresholds["fpr_5"])
     return {
         "temperature": temperature,
         "thresholds": thresholds,
@@ -74,8 +77,8 @@ def cross_calibrate(left_out: pd.DataFrame) -> pd.DataFrame:
         left_out: `label`, `source`, `fold`, `logit`.
 
     Returns:
-        The same rows with `p_fake`, `certain`, and `called_<point>`, whether FAKE at that
-        operating point.
+        The same rows with `p_fake`; `certain`, whether there is a verdict at `balanced`, as
+        `decisions.decide` gives it; and `called_<point>`, whether FAKE at that operating point.
     """
     judged = []
     for fold, part in left_out.groupby("fold"):
@@ -83,6 +86,7 @@ def cross_calibrate(left_out: pd.DataFrame) -> pd.DataFrame:
         p_fake = calibration.probability(part["logit"].to_numpy(), fitted["temperature"])
         called = {f"called_{name}": p_fake >= at for name, at in fitted["thresholds"].items()}
         certain = np.maximum(p_fake, 1 - p_fake) >= fitted["certain_from"]
+        certain &= (p_fake >= 0.5) == called["called_balanced"]
         judged.append(part.assign(p_fake=p_fake, certain=certain, **called))
     return pd.concat(judged)
 

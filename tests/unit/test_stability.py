@@ -112,6 +112,17 @@ def test_a_score_at_the_threshold_is_fake_as_for_the_verdict():
     assert made(0.5).word(judged(0.5)) == "FAKE" and made(0.4, JPEG_quality_50=0.5).flipped
 
 
+def test_below_a_strict_threshold_a_score_for_fake_is_not_called_real():
+    judgements = made(0.95, threshold=0.9, JPEG_quality_50=0.8, **{"10_darker": 0.2})
+    assert judgements.word(judged(0.8)) == "UNCERTAIN"
+    said = fan_sentence(judgements, subject().analysis)
+    assert said.startswith("FAKE turns REAL or UNCERTAIN under 2 of 12 changes")
+    uncertain = made(0.8, threshold=0.9, JPEG_quality_50=0.2)
+    assert uncertain.flipped == []
+    said = fan_sentence(uncertain, subject("UNCERTAIN").analysis)
+    assert said.startswith("The models lean to FAKE under 11 of 12 changes")
+
+
 def test_the_sentence_says_whether_the_verdict_stays():
     assert fan_sentence(made(), subject().analysis) == (
         "The verdict stays FAKE under all 12 changes."
