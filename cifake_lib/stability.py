@@ -103,7 +103,7 @@ class Fan:
     threshold: float
 
     def word(self, verdict: Verdict) -> str:
-        """Return "FAKE" or "REAL", or "UNCERTAIN" where the score leans to FAKE below the threshold."""
+        """Return "FAKE", "REAL", or "UNCERTAIN" for a lean to FAKE below the threshold."""
         if verdict.p_fake >= self.threshold:
             return "FAKE"
         return "UNCERTAIN" if verdict.p_fake >= 0.5 else "REAL"
