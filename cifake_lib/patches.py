@@ -271,7 +271,7 @@ def _map(subject: Subject, votes: PatchVote, said: str) -> str:
     preview = subject.image.copy()
     preview.thumbnail((PREVIEW, PREVIEW))
     across, down = width / votes.columns, height / votes.rows
-    mark = min(across, down) * 0.16
+    mark = min(0.16 * min(across, down), 0.03 * max(width, height))
     cells = []
     for place, p_fake in enumerate(votes.p_fake):
         row, column = divmod(place, votes.columns)
