@@ -154,7 +154,8 @@ def test_images_that_wait_together_are_judged_together(client, networks):
         threading.Timer(0.8, network.may_answer.set).start()
         said = [answer.result().json()["p_fake"] for answer in answers]
     assert said == sorted(said) and len(set(said)) == 12
-    assert sum(network.asked) == 12 and max(network.asked) >= 8
+    # The first of them at once, and all that came while it was judged in one go.
+    assert sum(network.asked) == 12 and len(network.asked) <= 3
 
 
 def test_when_too_many_wait_the_next_is_turned_away_and_not_kept(monkeypatch):
