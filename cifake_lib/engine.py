@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import threading
 from pathlib import Path
@@ -57,6 +58,7 @@ def export(model: keras.Model, target: Path, *, kernels: str = "float16") -> Non
     from cifake_lib import explain
     from cifake_lib.framework import keras
 
+    tf.get_logger().setLevel(logging.WARNING)  # It would tell of a folder that is gone at once.
     network = explain.unwrapped(model)
     features = network.get_layer("logit").input
     maps = network.get_layer(explain.last_feature_map(network))

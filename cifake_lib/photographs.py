@@ -287,6 +287,8 @@ def finish(
     metrics |= {"count": len(left_out), **unseen_sources.promises(judged)}
     run.write_csv("history.csv", history)
     run.write_csv("left_out.csv", judged.round(6))
+    for stored in run.folder.glob("fold-*.csv"):
+        stored.unlink()  # All of them are in that table now.
     run.write_csv("folds.csv", scores)
     run.write_csv("sources.csv", unseen_sources.source_scores(judged))
     run.write_csv("origins.csv", origins(dataset))
