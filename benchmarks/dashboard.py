@@ -42,7 +42,7 @@ REPEATS = 5  # of what is not the headline
 LIMITS = {
     "usable_preheated": 2.0,
     "usable_cold": 5.0,
-    "verdict": 1.0,
+    "verdict": 1.2,
     "heat_maps": 1.5,
     "zip": 10.0,
     "lab_step": 0.3,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 METHOD = "grad_cam"  # as in `explain.METHODS`
 STEPS = 10  # equal parts of the pixels that are blurred one after the other
 # The same for pictures from so many pixels a side on, each of which takes fifty times as long.
-LARGE, STEPS_LARGE = 128, 4
+LARGE, STEPS_LARGE = 128, 3
 # Quarters of a side by which a map is moved down and to the right: by whole cells of every model's
 # last map, so that a moved map is cut as the map itself is.
 MOVES = [(down, right) for down in range(4) for right in range(4) if down or right]
