@@ -87,6 +87,12 @@ def picture(red=255, size=(40, 30)):
     return buffer.getvalue()
 
 
+def run(coroutine):
+    # In a thread: the browser tests leave an event loop running in the main one.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(coroutine())).result()
+
+
 def test_an_image_gets_what_the_dashboard_would_say(client):
     content = picture()
     found = client.post("/predict_all", params={"name": "a/../b.png"}, content=content)
@@ -172,7 +178,7 @@ def test_when_too_many_wait_the_next_is_turned_away_and_not_kept(monkeypatch):
         worker.cancel()
         return refused.value, answers
 
-    refused, answers = asyncio.run(ask())
+    refused, answers = run(ask)
     assert refused.status_code == 503 and refused.headers["Retry-After"] and answers == [0, 1]
 
 
@@ -191,7 +197,7 @@ def test_one_failure_is_told_and_the_next_image_is_judged():
         worker.cancel()
         return answer
 
-    assert asyncio.run(ask()) == "good"
+    assert run(ask) == "good"
 
 
 @pytest.mark.parametrize(
