@@ -7,9 +7,9 @@ from PIL import Image
 from cifake_lib.dashboard_cards import data_uri
 from cifake_lib.evidence import (
     ICONS,
-    SHEET_STYLE,
     limits_html,
     models_html,
+    page,
     plain,
     probability,
 )
@@ -63,29 +63,19 @@ class Report:
         limits = "".join(limits_html(kind) for kind in kinds)
         when = plain(records[0].examined_utc[:10]) if records else ""
         rows = "".join(_row(record, source) for record, source in self._rows)
-        return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Verdicts on {len(records):,} files</title>
-<style>{SHEET_STYLE}{_STYLE}</style>
-</head>
-<body>
-<main>
+        title = f"Verdicts on {len(records):,} files"
+        return page(
+            title,
+            f"""
 <header><b>CIFAKE suite</b><span>Examination of many images</span><time>{when}</time></header>
-<h1>Verdicts on {len(records):,} files</h1>
+<h1>{title}</h1>
 <ul class="counts">{"".join(counts)}</ul>
 <section><h2>The files</h2><table class="files"><thead><tr><th>Picture</th><th>Verdict</th>
 <th>Probability of FAKE</th><th>File</th></tr></thead><tbody>{rows}</tbody></table></section>
 <section><h2>What this cannot tell</h2>{limits}</section>
-<section><h2>The models</h2>{models}</section>
-</main>
-</body>
-</html>
-"""
+<section><h2>The models</h2>{models}</section>""",
+            style=_STYLE,
+        )
 
 
 def _row(record: Examined, source: str) -> str:

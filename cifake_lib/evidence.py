@@ -145,6 +145,28 @@ def evidence_sheet(
     body = "".join(
         f"<section><h2>{plain(title)}</h2>{html}</section>" for title, html in parts.items() if html
     )
+    return page(
+        f"{plain(record.name)}: {plain(record.verdict or 'not examined')}",
+        f"""
+<header><b>CIFAKE suite</b><span>Examination of one image</span>
+<time>{_when(record)}</time></header>
+<h1><bdi>{plain(record.name)}</bdi></h1>
+<div class="hero {record.verdict or "none"}">{first}<div>{headline}</div></div>
+{body}""",
+    )
+
+
+def page(title: str, body: str, *, style: str = "") -> str:
+    """Lay out a page that loads nothing, runs nothing, and works without a network.
+
+    Args:
+        title: Escaped.
+        body: HTML of our own making.
+        style: CSS beside that of every sheet.
+
+    Returns:
+        A complete HTML document.
+    """
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -152,16 +174,12 @@ def evidence_sheet(
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{plain(record.name)}: {plain(record.verdict or "not examined")}</title>
-<style>{SHEET_STYLE}</style>
+<title>{title}</title>
+<style>{SHEET_STYLE}{style}</style>
 </head>
 <body>
 <main>
-<header><b>CIFAKE suite</b><span>Examination of one image</span>
-<time>{_when(record)}</time></header>
-<h1><bdi>{plain(record.name)}</bdi></h1>
-<div class="hero {record.verdict or "none"}">{first}<div>{headline}</div></div>
-{body}
+{body.strip()}
 </main>
 </body>
 </html>
