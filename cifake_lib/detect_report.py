@@ -27,6 +27,13 @@ td b { display:flex; align-items:center; gap:7px; color:var(--tone); white-space
   border-left:5px solid var(--tone); font-weight:600; }
 .files .line { display:block; width:120px; margin:7px 8px 0; }
 .files th:last-child { width:50%; }
+@media (max-width:600px) {
+  .files thead { display:none; }
+  .files tr { display:grid; grid-template-columns:96px minmax(0,1fr); gap:4px 14px; padding:12px 0;
+    border-bottom:1px solid var(--line); }
+  .files td { border:0; padding:0; } .files td:first-child { grid-row:1/3; }
+  .files td:last-child { grid-column:1/3; }
+}
 """
 
 
