@@ -67,7 +67,7 @@ class Report:
             counts.append(f'<li class="none">{unreadable:,} unreadable</li>')
         kinds = list(filter(None, [provenance, provenance.photographs]))
         models = "".join(models_html(kind) for kind in kinds)
-        limits = "".join(limits_html(kind) for kind in kinds)
+        limits = limits_html(provenance)
         when = plain(records[0].examined_utc[:10]) if records else ""
         rows = "".join(_row(record, source) for record, source in self._rows)
         title = f"Verdicts on {len(records):,} files"

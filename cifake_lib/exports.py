@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -197,11 +197,14 @@ class Provenance:
 
     @property
     def limits(self) -> list[str]:
-        """What a verdict cannot tell, in plain words."""
+        """What a verdict cannot tell, in plain words; those of both kinds where there are two."""
+        if self.photographs is not None:
+            own = replace(self, photographs=None).limits
+            return list(dict.fromkeys([*own, *self.photographs.limits]))
         if (photographs := self.models.get(PHOTO_MODEL)) is not None:
             return [
-                f"The model looks at the central square and at parts of the picture, at "
-                f"{photographs.input_size} × {photographs.input_size} pixels each. All finer "
+                "The model of photographs looks at the central square and at parts of the picture, "
+                f"at {photographs.input_size} × {photographs.input_size} pixels each. All finer "
                 "detail plays no part.",
                 f"It learned from {photographs.train_images:,} pictures of some sources, and was "
                 "measured on others. A generator newer than all of them may pass.",

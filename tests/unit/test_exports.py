@@ -184,6 +184,9 @@ def test_a_model_of_photographs_brings_its_calibration_and_limits_of_its_own(pro
     written = json.loads(exports.to_json([judged()], provenance=both))["provenance"]
     assert written["photographs"]["thresholds"]["fpr_5"] == 0.8
     assert written["thresholds"]["fpr_1"] == 0.9
+    # Whoever reads the file learns the limits of both kinds, each once.
+    assert set(both.limits) == {*provenance.limits, *photographs.limits}
+    assert len(both.limits) == len(set(both.limits))
 
 
 def test_json_holds_everything(provenance):
