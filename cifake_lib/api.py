@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from cifake_lib.analyst import Analysis, Picture
 from cifake_lib.decisions import TITLES
-from cifake_lib.detector import Detector, ModelsMissing
+from cifake_lib.detector import Detector, ModelsMissing, ModelVerdict
 from cifake_lib.exports import NOT_PROOF
 from cifake_lib.images import MAX_BYTES, READABLE, ImageError, decode_image
 from cifake_lib.names import display_name
@@ -131,13 +131,21 @@ def create_app(router: Router | None = None, *, runs: str = "released") -> FastA
     """
     state: dict[str, Any] = {}
 
-    def judge(asked: list[tuple[Picture, str]]) -> list[Analysis | Exception]:
-        # By operating point, of which there is one unless somebody experiments.
-        answers: dict[int, Analysis] = {}
-        for threshold in {threshold for _, threshold in asked}:
-            own = [n for n, (_, wanted) in enumerate(asked) if wanted == threshold]
+    def judge(asked: list[tuple[Picture, str]]) -> list[Analysis | ModelVerdict]:
+        # By question: an operating point, of which mostly one is asked for, or a model.
+        answers: dict[int, Analysis | ModelVerdict] = {}
+        for question in {question for _, question in asked}:
+            own = [n for n, (_, wanted) in enumerate(asked) if wanted == question]
             pictures = [asked[n][0] for n in own]
-            found = state["router"].examine(pictures, threshold=threshold)
+            if question in TITLES:
+                found = state["router"].examine(pictures, threshold=question)
+            else:
+                whole = detectors()[question]
+                alone = Detector(
+                    {question: whole.models[question]}, {question: whole.runs[question]}, {}
+                )
+                verdicts = alone.predict([picture.image for picture in pictures])
+                found = [verdict.models[question] for verdict in verdicts]
             answers |= dict(zip(own, found, strict=True))
         return [answers[n] for n in range(len(asked))]
 
@@ -189,12 +197,9 @@ def create_app(router: Router | None = None, *, runs: str = "released") -> FastA
 
     @app.post("/predict/{model}", responses={404: {"model": Error}, **refusals}, **options)
     async def predict(model: str, request: Request) -> ModelAnswer:
-        if (whole := detectors().get(model)) is None:
+        if model not in detectors():
             raise HTTPException(404, f"Expected a model out of {list(detectors())}.")
-        picture = await _picture(request, "image")
-        alone = Detector({model: whole.models[model]}, {model: whole.runs[model]}, {})
-        (verdict,) = await asyncio.to_thread(alone.predict, [picture.image])
-        own = verdict.models[model]
+        own = await state["batcher"].ask((await _picture(request, "image"), model))
         return ModelAnswer(model=model, label=own.label, p_fake=own.p_fake)
 
     @app.post("/predict_all", responses=refusals, **options)

@@ -149,7 +149,9 @@ class Network:
         self._averages = run.manifest["model"].get("view_averaged", False)
         path = str(run.checked(FILE))
         with native_stderr_held():  # It tells which delegate it has made.
-            self._interpreter = Interpreter(model_path=path, num_threads=os.cpu_count())
+            # Processes that share a machine are each told their part by this variable.
+            threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
+            self._interpreter = Interpreter(model_path=path, num_threads=threads)
             self._interpreter.allocate_tensors()
             self._runner = self._interpreter.get_signature_runner()
         self._lock = threading.Lock()  # An interpreter serves one thread at a time.

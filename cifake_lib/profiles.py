@@ -70,15 +70,21 @@ def _read_file() -> dict[str, Any]:
 
 
 def describe_profiles() -> str:
-    """List the profiles, one after the other: name, what it is for, and the stages it runs.
+    """List the profiles: name, what it is for, and the stages it runs, with their time budget.
 
     Raises:
         Refused: If `profiles.yaml` is missing.
     """
     content, parts = _read_file(), []
     for profile, blocks in content["profiles"].items():
-        stages = ", ".join(blocks.get("only", content["stages"]))
-        said = textwrap.wrap(blocks.get("description", ""), 92) + [f"runs {stages}"]
+        budgets = content.get("budget_minutes", {}).get(profile, {})
+        stages = ", ".join(
+            f"{stage} ({budgets[stage]} min)" if stage in budgets else stage
+            for stage in blocks.get("only", content["stages"])
+        )
+        said = textwrap.wrap(blocks.get("description", ""), 92) + textwrap.wrap(
+            f"runs {stages}", 92
+        )
         parts.append("\n    ".join([profile, *said]))
     return "\n\n".join(parts)
 

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -78,3 +79,67 @@ def test_a_chief_and_two_workers_share_a_search(tmp_path, processes):
     alone = processes()
     assert alone.wait(timeout=120) == 0, output(alone)
     assert {path: path.stat().st_mtime_ns for path in search.glob("*/*.h5")} == weights
+
+
+def wait_for(found, *alive, seconds=180):
+    """What a function finds, once it finds something; the processes must go on meanwhile."""
+    for _ in range(seconds * 5):
+        if result := found():
+            return result
+        for process in alive:
+            assert process.poll() is None, output(process)
+        time.sleep(0.2)
+    pytest.fail("waited in vain\n" + "\n".join(map(output, alive)))
+
+
+def kill(process):
+    process.kill()
+    process.wait()
+
+
+def test_a_killed_worker_has_its_trial_again_and_a_killed_chief_goes_on(tmp_path, processes):
+    address = f"127.0.0.1:{free_port()}"
+
+    def worker(name):
+        return processes("--role", "worker", "--worker-id", name, "--address", address)
+
+    def state():
+        """What the chief wrote last; {} before, and while it writes."""
+        try:
+            (file,) = (tmp_path / "shared").glob("*/oracle.json")
+            return json.loads(file.read_text())
+        except ValueError:
+            return {}
+
+    def completed():
+        found = {}
+        for path in (tmp_path / "shared").glob("*/trial_*/trial.json"):
+            try:
+                trial = json.loads(path.read_text())
+            except ValueError:
+                continue
+            if trial["status"] == "COMPLETED":
+                found[trial["trial_id"]] = trial
+        return found
+
+    chief = processes("--role", "chief", "--address", address)
+    workers = [worker("1"), worker("2")]
+    under_way = wait_for(lambda: state().get("ongoing_trials", {}).get("worker-1"), chief)
+    kill(workers[0])
+    workers[0] = worker("1")
+    wait_for(lambda: f"{under_way} " in output(workers[0]), chief, *workers)
+    wait_for(lambda: under_way in completed(), chief)
+
+    kill(chief)
+    before = completed()
+    assert workers[0].poll() is None and workers[1].poll() is None, "nothing was left to do"
+    chief = processes("--role", "chief", "--address", address)
+    for process in (*workers, chief):
+        assert process.wait(timeout=240) == 0, output(process)
+    after = completed()
+    assert {trial: after[trial]["score"] for trial in before} == {
+        trial: before[trial]["score"] for trial in before
+    }
+    (search,) = (tmp_path / "shared").iterdir()
+    assert len(after) == len(list(search.glob("trial_*"))) >= 4
+    assert f"Trials: {search}" in output(chief)

@@ -149,14 +149,13 @@ def test_an_unknown_threshold_is_refused(client):
     assert refused.status_code == 422 and "balanced" in refused.text
 
 
-def test_images_that_wait_together_are_judged_together(client, networks):
+@pytest.mark.parametrize("path", ["/predict_all", "/predict/resnet50"])
+def test_images_that_wait_together_are_judged_together(client, networks, path):
     network = networks["resnet50"]
     network.asked.clear()
     network.may_answer.clear()
     with ThreadPoolExecutor(12) as pool:
-        answers = [
-            pool.submit(client.post, "/predict_all", content=picture(20 * n)) for n in range(12)
-        ]
+        answers = [pool.submit(client.post, path, content=picture(20 * n)) for n in range(12)]
         threading.Timer(0.8, network.may_answer.set).start()
         said = [answer.result().json()["p_fake"] for answer in answers]
     assert said == sorted(said) and len(set(said)) == 12

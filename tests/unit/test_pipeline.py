@@ -222,9 +222,11 @@ def test_sizes_and_crops_are_refused_before_anything_runs(project, text, sentenc
 
 def test_the_profiles_are_listed_with_what_they_are_for(project, capsys):
     edit_profiles(project, lambda profiles: profiles["smoke"].update(only=["second"]))
+    file = project / "notebooks" / "profiles.yaml"
+    file.write_text(file.read_text() + "\nbudget_minutes: {sample: {first: 3}}\n")
     assert pipeline.main(["--list"]) == 0
     sample, smoke = capsys.readouterr().out.split("\n\n")
-    assert sample.split("\n") == ["sample", "    the default", "    runs first, second"]
+    assert sample.split("\n") == ["sample", "    the default", "    runs first (3 min), second"]
     assert smoke.split() == ["smoke", "runs", "second"]
 
 

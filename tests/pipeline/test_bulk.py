@@ -1,0 +1,140 @@
+"""An archive on a cluster of two machines, of which one is lost, by a command that is killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+ray = pytest.importorskip("ray")
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from cifake_lib.detect import examine  # noqa: E402
+
+IMAGES = 240
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two machines; no port is waited for, so that a busy machine starts them."""
+    with pytest.MonkeyPatch.context() as environment:
+        # Else its workers wait for whatever else runs here.
+        environment.setenv("RAY_worker_niceness", "0")
+        made = Cluster(initialize_head=True, head_node_args=machine(include_dashboard=False))
+        made.add_node(**machine(resources={"second": 1}))
+        yield made
+        made.shutdown()
+
+
+def machine(**settings):
+    names = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+    return {"num_cpus": 2} | {name: free_port() for name in names} | settings
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Images in folders, one of which is broken and one of which has an odd name."""
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        folder = tmp_path / "archive" / f"{number % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        noise = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((32, 32)).save(folder / f"picture {number:03}.png")
+    (folder / "broken.jpg").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("no image either")
+    (folder / "picture 002.png").rename(folder / "odd [1] *.png")
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def bulk(cluster, archive, tmp_path):
+    """`bulk()` starts the command; ended with the test."""
+    started = []
+
+    def start():
+        log = (tmp_path / f"{len(started)}.log").open("w+")
+        command = [sys.executable, "-m", "cifake_lib.bulk", archive, "--out", tmp_path / "out"]
+        command += ["--address", cluster.address, "--keep-every", "16"]
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        process.log = log
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.log.close()
+
+
+def told(process):
+    process.log.seek(0)
+    return process.log.read()
+
+
+def wait_for(count, found, process):
+    for _ in range(1200):
+        if len(found()) >= count:
+            return
+        assert process.poll() is None, told(process)
+        time.sleep(0.1)
+    pytest.fail(f"after two minutes {len(found())} of {count}: {told(process)}")
+
+
+def test_nothing_is_lost_or_repeated_when_command_and_machine_die(cluster, archive, tmp_path, bulk):
+    def kept():
+        return list((tmp_path / "out" / "progress").glob("*.parquet"))
+
+    killed = bulk()
+    wait_for(2, kept, killed)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    before = {path.name: path.stat().st_mtime_ns for path in kept()}
+    assert 2 <= len(before) < IMAGES / 16
+
+    again = bulk()
+    wait_for(len(before) + 1, kept, again)
+    (second,) = [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
+    cluster.remove_node(second, allow_graceful=False)
+    assert again.poll() is None, "there was nothing left to do when the machine was lost"
+    assert again.wait(timeout=240) == 1, told(again)  # One file cannot be read.
+    for name, written in before.items():  # What was done stays as it was.
+        assert (tmp_path / "out" / "progress" / name).stat().st_mtime_ns == written
+
+    table = pd.read_parquet(tmp_path / "out" / "verdicts").set_index("path").sort_index()
+    expected = sorted(map(str, [*archive.rglob("*.png"), *archive.rglob("*.jpg")]))
+    assert table.index.tolist() == expected
+    assert f"{IMAGES + 1} images" in told(again)
+    assert "1 unreadable" in told(again)
+    assert "broken.jpg" in table[table.error != ""].error.item()
+
+    # One more start, with another machine, finds nothing to do and leaves everything as it is.
+    files = sorted((tmp_path / "out" / "verdicts").iterdir())
+    cluster.add_node(**machine())
+    idle = bulk()
+    assert idle.wait(timeout=120) == 1, told(idle)
+    assert sorted((tmp_path / "out" / "verdicts").iterdir()) == files
+    assert f"{IMAGES + 1} images" in told(idle)
+
+    # The verdicts are those of `cifake_lib.detect`, however they are batched.
+    for record in examine(expected[:8]):
+        row = table.loc[record.name]
+        assert row.verdict == record.verdict
+        assert row.p_fake == pytest.approx(record.p_fake, abs=1e-4)
+        assert row.sha256 == record.sha256
+        assert row.p_fake_resnet50 == pytest.approx(record.models["resnet50"], abs=1e-4)

@@ -1,0 +1,102 @@
+"""Scoring an archive: what is listed, how much is read at once, and what is refused."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+bulk = pytest.importorskip("cifake_lib.bulk", exc_type=ImportError)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Images in two folders, beside what is none and what is hidden."""
+    for name in ("b/2.png", "b/1 [x].JPG", "a/3.webp", "a/notes.txt", ".trash/4.png", "a/.5.png"):
+        file = tmp_path / "archive" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name.encode())
+    return tmp_path / "archive"
+
+
+def names(store):
+    return ["/".join(path.rsplit("/", 2)[-2:]) for path, _ in store.images()]
+
+
+def test_images_are_listed_by_name_with_their_size_and_nothing_hidden(archive):
+    store = bulk.Store(str(archive))
+    assert sorted(names(store)) == ["a/3.webp", "b/1 [x].JPG", "b/2.png"]
+    assert [size for _, size in store.images()] == [len(name) for name in names(store)]
+    for path, _ in store.images():  # Brackets in a name are no pattern.
+        assert store.read(path).decode().endswith(path.rsplit("/", 1)[-1])
+
+
+def test_another_file_system_is_listed_and_read_alike(archive, tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as packed:
+        for file in archive.rglob("*.*"):
+            packed.write(file, file.relative_to(archive))
+    store = bulk.Store(f"zip://::{tmp_path / 'all.zip'}")
+    found = dict(store.images())
+    assert sorted(found) == ["a/3.webp", "b/1 [x].JPG", "b/2.png"]
+    assert store.read("a/3.webp") == b"a/3.webp"
+
+
+def test_the_listing_is_cut_into_files_and_written_anew(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(bulk, "LISTED_TOGETHER", 2)
+    out = bulk.Store(str(tmp_path / "out"))
+    assert bulk._list(bulk.Store(str(archive)), out) == 2
+    (archive / "b" / "2.png").unlink()
+    assert bulk._list(bulk.Store(str(archive)), out) == 1
+    assert [file.name for file in (tmp_path / "out" / "listing").iterdir()] == ["000000.parquet"]
+
+
+def test_large_files_are_read_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(bulk, "_BYTES_TOGETHER", 10)
+    listed = [("a", 4), ("b", 4), ("c", 4), ("d", 99), ("e", 1)]
+    assert [[path for path, _ in part] for part in bulk._bounded(listed)] == [
+        ["a", "b"],
+        ["c"],
+        ["d"],
+        ["e"],
+    ]
+
+
+def test_a_judge_gives_a_row_for_every_file(archive, tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(archive / "b" / "2.png")
+    judge = bulk.Judge(bulk.Store(str(archive)), "released", "fpr_1")
+    monkeypatch.setattr(bulk, "MAX_BYTES", 10_000)
+    paths = [str(archive / name) for name in ("b/2.png", "a/3.webp", "gone.png", "large.png")]
+    sizes = [1, 1, 1, 10_001]
+    table = judge({"path": np.array(paths), "bytes": np.array(sizes)})
+    assert table.schema == bulk.schema(judge._router)
+    rows = table.to_pylist()
+    assert [row["path"] for row in rows] == paths
+    assert rows[0]["verdict"] and rows[0]["threshold_name"] == "fpr_1" and not rows[0]["error"]
+    assert 0 <= rows[0]["p_fake_tuned_cnn"] <= 1 and rows[0]["width"] == 32
+    assert all(row["error"] and not row["verdict"] for row in rows[1:])
+    assert "too large" in rows[3]["error"]
+
+
+def test_verdicts_of_other_settings_are_not_mixed(archive, tmp_path, capsys):
+    router = bulk.Router.load()
+    out = bulk.Store(str(tmp_path / "out"))
+    bulk._keep_settings(out, router, "balanced")
+    bulk._keep_settings(out, router, "balanced")
+    with pytest.raises(bulk.OtherModels, match="threshold.*choose another folder"):
+        bulk._keep_settings(out, router, "fpr_1")
+
+
+def test_what_cannot_work_is_said_before_anything_runs(archive, tmp_path, capsys, monkeypatch):
+    assert bulk.main([str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
+    assert "found none" in capsys.readouterr().err
+    monkeypatch.setattr(bulk, "_join", lambda address: None)
+    monkeypatch.setattr(bulk.ray, "cluster_resources", lambda: {"CPU": 3.0})
+    assert bulk.main([str(archive), "--out", str(tmp_path / "out2")]) == 2
+    assert "at least 4 cores, found 3" in capsys.readouterr().err
+
+
+def test_a_folder_without_images_gives_no_verdicts(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert bulk.main([str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("0 images")
