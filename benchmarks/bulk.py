@@ -78,6 +78,7 @@ def measure(folder: Path, images: int, keep_every: int) -> dict:
     listing, _ = timed(lambda: bulk._list(bulk.Store(str(archive)), bulk.Store(str(folder / "l"))))
     cores = os.cpu_count()
     each = max(2, cores // 2 + 1)  # Ray wants two cores for what lists and filters
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - or they wait for whatever else runs
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": each})
     cluster.add_node(num_cpus=each)
     memory = Memory()

@@ -16,7 +16,7 @@ pytest.importorskip("playwright")
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.fixture(params=["dashboard", "dashboard_load"])
+@pytest.fixture(params=["dashboard", "dashboard_load", "publishing"])
 def script(request, monkeypatch):
     """One of the scripts, with a browser that measures nothing."""
     monkeypatch.syspath_prepend(FOLDER)
