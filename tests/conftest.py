@@ -30,7 +30,7 @@ def _run_pipeline(runs: Path, *arguments: str) -> subprocess.CompletedProcess:
         env=os.environ | {"CIFAKE_RUNS": str(runs)},
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=1500,
     )
 
 

@@ -25,13 +25,13 @@ def validate(folder, runs):
         env=os.environ | {"CIFAKE_RUNS": str(runs)},
         capture_output=True,
         text=True,
-        timeout=850,
+        timeout=1500,
     )
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
 
 
 # Room for the smoke pipeline, which this test may be the first to need.
-@pytest.mark.timeout(1700)
+@pytest.mark.timeout(3000)
 def test_executed_copies_repeat(smoke, tmp_path):
     assert smoke.result.returncode == 0, smoke.result.stdout + smoke.result.stderr
     build = tmp_path / "build"
