@@ -126,6 +126,7 @@ def test_nothing_is_lost_or_repeated_when_command_and_machine_die(cluster, archi
     # One more start, with another machine, finds nothing to do and leaves everything as it is.
     files = sorted((tmp_path / "out" / "verdicts").iterdir())
     cluster.add_node(**machine())
+    cluster.wait_for_nodes(timeout=120)  # until the lost one is known to be lost
     idle = bulk()
     assert idle.wait(timeout=120) == 1, told(idle)
     assert sorted((tmp_path / "out" / "verdicts").iterdir()) == files
