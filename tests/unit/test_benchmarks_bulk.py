@@ -3,12 +3,12 @@
 import importlib
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("ray")
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_the_files_are_small_and_all_different(script, tmp_path):
 def test_only_what_is_kept_counts(script, tmp_path):
     table = pyarrow.table({"path": ["a", "b", "c"]})
     for name in ("1.parquet", "2.parquet", "3.pending.parquet"):
-        pyarrow.parquet.write_table(table, tmp_path / name)
+        parquet.write_table(table, tmp_path / name)
     (tmp_path / "4.parquet").write_bytes(b"half")
     assert script.rows(tmp_path) == 6
     assert script.rows(tmp_path / "none") == 0
