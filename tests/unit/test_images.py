@@ -1,5 +1,6 @@
 """Every file a visitor may upload gives the right pixels or one clear sentence."""
 
+import importlib.util
 import io
 import struct
 import sys
@@ -30,6 +31,9 @@ SWAPPED = SWAPPED.replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ").replace(b"
 
 # Of lossy formats, how far the middle of a flat area may be from what was saved, in levels.
 LOSSY = {"JPEG": 3, "MPO": 3, "WEBP": 4, "AVIF": 3, "HEIC": 3}
+READS_HEIC = pytest.mark.skipif(
+    importlib.util.find_spec("pillow_heif") is None, reason="without pillow-heif, as on Colab"
+)
 
 
 def heif():
@@ -388,7 +392,7 @@ def test_broken_exif_does_not_refuse_the_picture():
         (b"Dear reader, this is a letter.", "x is not an image that can be read"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "x is not an image"),
         (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "x is an SVG"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "x is damaged or incomplete"),
+        pytest.param(b"\0\0\0\x18ftypheic\0\0\0\0", "x is damaged or incomplete", marks=READS_HEIC),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "x is a video: please choose a JPEG"),
         (b"%PDF-1.7\n", "x is a PDF document: please choose a JPEG"),
         (b"PK\x03\x04\x14\0", "x is a zip archive or an office document"),
@@ -540,9 +544,10 @@ def test_preview_of_a_raw_file_is_not_taken_for_the_picture():
 def test_damaged_files_of_every_format_are_decoded_or_refused():
     report = fuzz_images.fuzz(count=161, seed=0)
     assert not report.failures, "\n".join(report.failures)
-    assert {"jpeg", "png", "webp", "gif", "bmp", "tiff", "ppm", "avif", "heic"} <= {
-        *report.outcomes
-    }
+    known = {"jpeg", "png", "webp", "gif", "bmp", "tiff", "ppm", "avif"}
+    if importlib.util.find_spec("pillow_heif"):
+        known.add("heic")
+    assert known <= set(report.outcomes)
     assert sum(outcome.decoded for outcome in report.outcomes.values()) > 20
     assert sum(outcome.refused for outcome in report.outcomes.values()) > 20
 
