@@ -62,8 +62,8 @@ class OtherModels(Exception):
     """The folder holds verdicts of other models or of another operating point."""
 
 
-class ClusterTooSmall(Exception):
-    """Ray counts fewer cores than the steps need that run at the same time."""
+class ClusterNotReady(Exception):
+    """Ray did not start, or counts fewer cores than the steps need that run at the same time."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def score(
         FileNotFoundError: There is no such folder.
         ModelsMissing: There is no trained model.
         OtherModels: See the class.
-        ClusterTooSmall: See the class.
+        ClusterNotReady: See the class.
     """
     archive, out = Store(str(source)), Store(str(target))
     _keep_settings(out, Router.load(runs=runs), threshold)
@@ -225,9 +225,12 @@ def _join(address: str | None) -> None:
                 logging_level="WARNING",
             )
             return
-        except Exception:  # Ray's own word for a node whose helpers took longer than 15 s to start.
+        except Exception as error:  # Ray's own kind, where its helpers took over 15 s to start.
             if attempt == _STARTS:
-                raise
+                raise ClusterNotReady(
+                    f"Ray did not start in {_STARTS} tries; a busy machine is the usual reason. "
+                    f"Try again when it is not. ({error})"
+                ) from error
             ray.shutdown()
 
 
@@ -243,7 +246,7 @@ def _run(archive: Store, out: Store, runs: str, threshold: str, keep_every: int)
     listing = listing.repartition(target_num_rows_per_block=keep_every)
     judges = int(ray.cluster_resources()["CPU"]) - _BESIDE
     if judges < 2:  # or all of them wait for each other
-        raise ClusterTooSmall(
+        raise ClusterNotReady(
             f"Expected a cluster of at least {_BESIDE + 2} cores, found {judges + _BESIDE}. "
             "`ray start --num-cpus=N` may say more than a machine has."
         )
@@ -348,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             address=options.address,
             keep_every=options.keep_every,
         )
-    except (FileNotFoundError, OtherModels, ClusterTooSmall, ImportError) as error:
+    except (FileNotFoundError, OtherModels, ClusterNotReady, ImportError) as error:
         print(error, file=sys.stderr)
         return REFUSED
     except ModelsMissing as error:

@@ -96,6 +96,16 @@ def test_what_cannot_work_is_said_before_anything_runs(archive, tmp_path, capsys
     assert "at least 4 cores, found 3" in capsys.readouterr().err
 
 
+def test_a_ray_that_does_not_start_is_told_in_a_sentence(archive, tmp_path, capsys, monkeypatch):
+    def fail(**_):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(bulk.ray, "init", fail)
+    monkeypatch.setattr(bulk.ray, "is_initialized", lambda: False)
+    assert bulk.main([str(archive), "--out", str(tmp_path / "out")]) == 2
+    assert "did not start in 3 tries; a busy machine" in capsys.readouterr().err
+
+
 def test_a_folder_without_images_gives_no_verdicts(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert bulk.main([str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 0
