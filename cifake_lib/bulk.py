@@ -235,6 +235,12 @@ def _join(address: str | None) -> None:
 
 
 def _run(archive: Store, out: Store, runs: str, threshold: str, keep_every: int) -> None:
+    judges = int(ray.cluster_resources()["CPU"]) - _BESIDE
+    if judges < 2:  # or all of them wait for each other
+        raise ClusterNotReady(
+            f"Expected a cluster of at least {_BESIDE + 2} cores, found {judges + _BESIDE}. "
+            "`ray start --num-cpus=N` may say more than a machine has."
+        )
     context = ray.data.DataContext.get_current()
     context.checkpoint_config = ray.data.checkpoint.CheckpointConfig(
         "path",
@@ -244,12 +250,6 @@ def _run(archive: Store, out: Store, runs: str, threshold: str, keep_every: int)
     )
     listing = ray.data.read_parquet(out.path("listing"), filesystem=out.arrow, concurrency=1)
     listing = listing.repartition(target_num_rows_per_block=keep_every)
-    judges = int(ray.cluster_resources()["CPU"]) - _BESIDE
-    if judges < 2:  # or all of them wait for each other
-        raise ClusterNotReady(
-            f"Expected a cluster of at least {_BESIDE + 2} cores, found {judges + _BESIDE}. "
-            "`ray start --num-cpus=N` may say more than a machine has."
-        )
     judged = listing.map_batches(
         Judge,
         fn_constructor_args=(archive, runs, threshold),

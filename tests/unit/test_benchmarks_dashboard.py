@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("playwright")
+pytest.importorskip("voila")
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
