@@ -28,7 +28,8 @@ from PIL import Image
 from ray.cluster_utils import Cluster
 from reporting import in_fresh_process, machine, machine_line, say, table, timed, write
 
-from cifake_lib import bulk, device, paths
+from cifake_lib import device, paths
+from cifake_lib.stores import Store, write_listing
 
 IMAGES = 50_000
 KILLED_AFTER = 1 / 3  # of the images
@@ -75,7 +76,7 @@ def measure(folder: Path, images: int, keep_every: int) -> dict:
     archive, out = folder / "archive", folder / "verdicts"
     seconds, _ = timed(lambda: make_archive(archive, images))
     say(f"{images:,} files made in {seconds:.0f} s")
-    listing, _ = timed(lambda: bulk._list(bulk.Store(str(archive)), bulk.Store(str(folder / "l"))))
+    listing, _ = timed(lambda: write_listing(Store(str(archive)), Store(str(folder / "l"))))
     cores = os.cpu_count()
     each = max(2, cores // 2 + 1)  # Ray wants two cores for what lists and filters
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - or they wait for whatever else runs

@@ -31,7 +31,7 @@ from visiting import (
 
 from cifake_lib.paths import project_root
 
-sys.path.append(str(project_root() / "tests" / "browser"))
+sys.path += [str(project_root() / "tests"), str(project_root() / "tests" / "browser")]
 from published import Image, build_image, container, memory_mb
 
 PICTURE = (1600, 1200)

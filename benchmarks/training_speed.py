@@ -156,6 +156,9 @@ def measure(case: Case) -> dict:
         the end of the first epoch, warm-up aside, and `steady`, the median of the later epochs.
     """
     os.environ["CIFAKE_CACHE"] = str(case.cache)
+    if case.way == "plain":
+        import tensorflow  # noqa: F401  # before the suite chooses its kernels
+
     from cifake_lib import device
     from cifake_lib.framework import keras
 

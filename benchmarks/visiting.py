@@ -22,7 +22,7 @@ from reporting import say, table
 
 from cifake_lib.paths import project_root
 
-sys.path.append(str(project_root() / "tests" / "browser"))
+sys.path += [str(project_root() / "tests"), str(project_root() / "tests" / "browser")]
 from serving import serve  # noqa: F401 (the tests' way of serving, for both benchmarks)
 
 # What the page is known by, as CSS; one place to follow it.

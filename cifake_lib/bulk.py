@@ -26,19 +26,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 import pyarrow
 import pyarrow.dataset
-import pyarrow.parquet
 import ray
-from pyarrow.fs import FSSpecHandler, PyFileSystem
-from tqdm.auto import tqdm
 
-from cifake_lib import unpacking
 from cifake_lib.analyst import Picture
 from cifake_lib.decisions import TITLES
 from cifake_lib.detect import ALL_READ, NO_MODEL, REFUSED, SOME_UNREADABLE
@@ -47,11 +41,11 @@ from cifake_lib.exports import Examined
 from cifake_lib.images import MAX_BYTES, ImageError, decode_image
 from cifake_lib.routing import Router
 from cifake_lib.runs import MODEL_SETS
+from cifake_lib.stores import Store, write_listing
 
 if TYPE_CHECKING:
     import numpy as np
 
-LISTED_TOGETHER = 100_000  # images in a file of the listing
 _READ_TOGETHER, _BYTES_TOGETHER = 64, 64 * 2**20  # images in memory at once, and their files
 _READERS = 16  # threads that wait for a remote store
 _STARTS = 3  # of Ray on this machine, which fails where the machine is busy
@@ -64,53 +58,6 @@ class OtherModels(Exception):
 
 class ClusterNotReady(Exception):
     """Ray did not start, or counts fewer cores than the steps need that run at the same time."""
-
-
-@dataclass(frozen=True)
-class Store:
-    """A folder, here or elsewhere.
-
-    Attributes:
-        url: As fsspec names it.
-    """
-
-    url: str
-
-    def __post_init__(self):
-        fsspec.core.url_to_fs(self.url)  # Says at once which package is missing.
-
-    @property
-    def _place(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        return fsspec.core.url_to_fs(self.url)
-
-    @property
-    def arrow(self) -> PyFileSystem:
-        """The same for Arrow and Ray."""
-        return PyFileSystem(FSSpecHandler(self._place[0]))
-
-    def path(self, *names: str) -> str:
-        """Return the path of what lies beneath, as the file system itself calls it."""
-        return "/".join([self._place[1].rstrip("/"), *names])
-
-    def images(self) -> Iterator[tuple[str, int]]:
-        """Yield path and size in bytes of each image, folder after folder in the order of names.
-
-        Raises:
-            FileNotFoundError: There is no such folder.
-        """
-        files, root = self._place
-        if not files.exists(root):
-            raise FileNotFoundError(f"Expected a folder of images, found none at {self.url}.")
-        for _, folders, found in files.walk(root, detail=True, topdown=True):
-            for name in [name for name in folders if name.startswith((".", "__MACOSX"))]:
-                del folders[name]
-            for name in sorted(found):
-                if not name.startswith(".") and unpacking.is_called_image(name):
-                    yield found[name]["name"], found[name]["size"]
-
-    def read(self, path: str) -> bytes:
-        """Read a file, by the path that `images` gave."""
-        return self._place[0].cat_file(path)
 
 
 class Judge:
@@ -199,7 +146,7 @@ def score(
     """
     archive, out = Store(str(source)), Store(str(target))
     _keep_settings(out, Router.load(runs=runs), threshold)
-    if not _list(archive, out):
+    if not write_listing(archive, out):
         return Counter()
     _join(address)
     _run(archive, out, runs, threshold, keep_every)
@@ -286,26 +233,6 @@ def _keep_settings(out: Store, router: Router, threshold: str) -> None:
             )
     else:
         files.pipe_file(path, json.dumps(settings, indent=2).encode())
-
-
-def _list(archive: Store, out: Store) -> int:
-    """Write the listing anew; returns the number of its files."""
-    folder = out.path("listing")
-    files = out.arrow.handler.fs
-    if files.exists(folder):
-        files.rm(folder, recursive=True)
-    files.makedirs(folder)
-    parts = 0
-    with tqdm(desc="Listing", unit="file", delay=1) as progress:
-        found = archive.images()
-        for part in iter(lambda: list(islice(found, LISTED_TOGETHER)), []):
-            paths, sizes = zip(*part, strict=True)
-            table = pyarrow.table({"path": paths, "bytes": pyarrow.array(sizes, pyarrow.int64())})
-            target = out.path("listing", f"{parts:06}.parquet")
-            pyarrow.parquet.write_table(table, target, filesystem=out.arrow)
-            parts += 1
-            progress.update(len(part))
-    return parts
 
 
 def _bounded(listed: Sequence[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:

@@ -10,7 +10,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+from processes import free_port
 
 PATIENCE = 120  # seconds until a server answers
 
@@ -193,7 +193,7 @@ def container(image: Image, log: Path, *command: str, core: int, **environment: 
     Yields:
         Its address and its first process, which has answered the image's `HEALTHCHECK`.
     """
-    port = free_port()
+    port = str(free_port())
     published = {
         name: said.replace(image.said["EXPOSE"], port) for name, said in image.said.items()
     }
@@ -214,7 +214,7 @@ def binder_session(image: Image, log: Path, *, core: int, token: str):
         core: Which one.
         token: That Binder hands to the visitor.
     """
-    port, base = free_port(), "/user/somebody/"
+    port, base = str(free_port()), "/user/somebody/"
     options = ["--no-browser", "--allow-root", f"--port={port}", f"--ServerApp.base_url={base}"]
     start = ["jupyter", "server", *options, f"--IdentityProvider.token={token}"]
     address = f"http://localhost:{port}{base}"
@@ -255,13 +255,6 @@ def _wait(log: Path, server: subprocess.Popen, answers) -> None:
         if server.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"The server did not start:\n{log.read_text()[-3000:]}")
         time.sleep(0.2)
-
-
-def free_port() -> str:
-    """Return the number of a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def memory_mb(server: subprocess.Popen) -> float:

@@ -14,6 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 import psutil
 import pytest
+from processes import free_port
 
 from cifake_lib.paths import project_root
 
@@ -49,9 +50,7 @@ def serve_lab(folder: Path, *, theme: str):
 @contextmanager
 def _started(log: Path, command: list[str], environment: dict[str, str]):
     """Run a module that serves, on a free port, until it is no longer needed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with log.open("w") as output:
         server = subprocess.Popen(
             [sys.executable, "-m", *command, f"--port={port}"],

@@ -11,7 +11,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from PIL import Image
-from published import binder_session, build_binder, build_image, container, free_port, memory_mb
+from processes import free_port
+from published import binder_session, build_binder, build_image, container, memory_mb
 from serving import READY, fetch, visit
 
 from cifake_lib.paths import project_root

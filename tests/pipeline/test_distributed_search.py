@@ -1,53 +1,20 @@
 """One search shared by a chief and two workers, each a process of its own."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 
-import psutil
 import pytest
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+from processes import Commands, free_port, kill, output, wait_for
 
 
 @pytest.fixture
 def processes(tmp_path, small_images):
     """`processes(*arguments)` starts `python -m cifake_lib.tuning`; ended with the test."""
-    started = []
-    common = ["--data-dir", str(small_images), "--directory", str(tmp_path / "shared")]
+    common = ["--data-dir", small_images, "--directory", tmp_path / "shared"]
     common += ["--tuner", "hyperband", "--epochs", "3", "--image-size", "32"]
-
-    def start(*arguments):
-        log = (tmp_path / f"{len(started)}.log").open("w+")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cifake_lib.tuning", *common, *arguments],
-            env=os.environ
-            | {"CIFAKE_CACHE": str(tmp_path / "cache"), "CIFAKE_RUNS": str(tmp_path / "runs")},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        process.log = log
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            psutil.Process(process.pid).kill()
-            process.wait()
-        process.log.close()
-
-
-def output(process):
-    process.log.seek(0)
-    return process.log.read()
+    folders = {"CIFAKE_CACHE": str(tmp_path / "cache"), "CIFAKE_RUNS": str(tmp_path / "runs")}
+    commands = Commands(tmp_path)
+    yield lambda *arguments: commands.start("cifake_lib.tuning", *common, *arguments, **folders)
+    commands.end()
 
 
 def test_a_chief_and_two_workers_share_a_search(tmp_path, processes):
@@ -79,22 +46,6 @@ def test_a_chief_and_two_workers_share_a_search(tmp_path, processes):
     alone = processes()
     assert alone.wait(timeout=120) == 0, output(alone)
     assert {path: path.stat().st_mtime_ns for path in search.glob("*/*.h5")} == weights
-
-
-def wait_for(found, *alive, seconds=180):
-    """What a function finds, once it finds something; the processes must go on meanwhile."""
-    for _ in range(seconds * 5):
-        if result := found():
-            return result
-        for process in alive:
-            assert process.poll() is None, output(process)
-        time.sleep(0.2)
-    pytest.fail("waited in vain\n" + "\n".join(map(output, alive)))
-
-
-def kill(process):
-    process.kill()
-    process.wait()
 
 
 def test_a_killed_worker_has_its_trial_again_and_a_killed_chief_goes_on(tmp_path, processes):

@@ -1,53 +1,11 @@
-"""Scoring an archive: what is listed, how much is read at once, and what is refused."""
-
-import zipfile
+"""Scoring an archive: how much is read at once, and what is refused."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 bulk = pytest.importorskip("cifake_lib.bulk", exc_type=ImportError)
-
-
-@pytest.fixture
-def archive(tmp_path):
-    """Images in two folders, beside what is none and what is hidden."""
-    for name in ("b/2.png", "b/1 [x].JPG", "a/3.webp", "a/notes.txt", ".trash/4.png", "a/.5.png"):
-        file = tmp_path / "archive" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(name.encode())
-    return tmp_path / "archive"
-
-
-def names(store):
-    return ["/".join(path.rsplit("/", 2)[-2:]) for path, _ in store.images()]
-
-
-def test_images_are_listed_by_name_with_their_size_and_nothing_hidden(archive):
-    store = bulk.Store(str(archive))
-    assert sorted(names(store)) == ["a/3.webp", "b/1 [x].JPG", "b/2.png"]
-    assert [size for _, size in store.images()] == [len(name) for name in names(store)]
-    for path, _ in store.images():  # Brackets in a name are no pattern.
-        assert store.read(path).decode().endswith(path.rsplit("/", 1)[-1])
-
-
-def test_another_file_system_is_listed_and_read_alike(archive, tmp_path):
-    with zipfile.ZipFile(tmp_path / "all.zip", "w") as packed:
-        for file in archive.rglob("*.*"):
-            packed.write(file, file.relative_to(archive))
-    store = bulk.Store(f"zip://::{tmp_path / 'all.zip'}")
-    found = dict(store.images())
-    assert sorted(found) == ["a/3.webp", "b/1 [x].JPG", "b/2.png"]
-    assert store.read("a/3.webp") == b"a/3.webp"
-
-
-def test_the_listing_is_cut_into_files_and_written_anew(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr(bulk, "LISTED_TOGETHER", 2)
-    out = bulk.Store(str(tmp_path / "out"))
-    assert bulk._list(bulk.Store(str(archive)), out) == 2
-    (archive / "b" / "2.png").unlink()
-    assert bulk._list(bulk.Store(str(archive)), out) == 1
-    assert [file.name for file in (tmp_path / "out" / "listing").iterdir()] == ["000000.parquet"]
+Store = bulk.Store
 
 
 def test_large_files_are_read_a_few_at_a_time(monkeypatch):
@@ -64,7 +22,7 @@ def test_large_files_are_read_a_few_at_a_time(monkeypatch):
 def test_a_judge_gives_a_row_for_every_file(archive, tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(archive / "b" / "2.png")
-    judge = bulk.Judge(bulk.Store(str(archive)), "released", "fpr_1")
+    judge = bulk.Judge(Store(str(archive)), "released", "fpr_1")
     monkeypatch.setattr(bulk, "MAX_BYTES", 10_000)
     paths = [str(archive / name) for name in ("b/2.png", "a/3.webp", "gone.png", "large.png")]
     sizes = [1, 1, 1, 10_001]
@@ -80,7 +38,7 @@ def test_a_judge_gives_a_row_for_every_file(archive, tmp_path, monkeypatch):
 
 def test_verdicts_of_other_settings_are_not_mixed(archive, tmp_path, capsys):
     router = bulk.Router.load()
-    out = bulk.Store(str(tmp_path / "out"))
+    out = Store(str(tmp_path / "out"))
     bulk._keep_settings(out, router, "balanced")
     bulk._keep_settings(out, router, "balanced")
     with pytest.raises(bulk.OtherModels, match="threshold.*choose another folder"):
