@@ -20,10 +20,23 @@ def cluster():
     with pytest.MonkeyPatch.context() as environment:
         # Else its workers wait for whatever else runs here.
         environment.setenv("RAY_worker_niceness", "0")
-        made = Cluster(initialize_head=True, head_node_args=machine(include_dashboard=False))
-        made.add_node(**machine(resources={"second": 1}))
+        made = started()
         yield made
         made.shutdown()
+
+
+def started():
+    """Ray's helpers have 15 s to start, too few on a busy machine: three tries, as `bulk` has."""
+    for attempt in range(3):
+        made = Cluster()
+        try:
+            made.add_node(**machine(include_dashboard=False))
+            made.add_node(**machine(resources={"second": 1}))
+            return made
+        except Exception:  # Ray's own kinds
+            made.shutdown()
+            if attempt == 2:
+                raise
 
 
 def machine(**settings):
