@@ -145,28 +145,28 @@ def finish_model_run(
     rows = dataset.rows("validation").to_numpy()
     y_true = dataset.table.loc[rows, "label"].to_numpy()
 
-    def stored_model():
-        # What is evaluated is always the model loaded back from its file.
-        stored = runs.rebuild(builder, arguments, weights)
-        return models.view_averaged(stored) if view_average else stored
+    save_weights(model, weights)
+    # What is evaluated is always a model loaded back from the file.
+    stored = runs.rebuild(builder, arguments, weights)
+    scorer = models.view_averaged(stored) if view_average else stored
 
     def validate():
-        logits = predict_logits(stored_model(), images, rows, name="validation")
+        logits = predict_logits(scorer, images, rows, name="validation")
         temperature = calibration.fit_temperature(y_true, logits)
         p_fake = calibration.probability(logits, temperature)
         return logits, temperature, p_fake, evaluation.scores(y_true, p_fake)
 
-    save_weights(model, weights)
     *_, exact = whole = validate()
     halve_weights(weights)
+    stored.load_weights(weights)
     *_, metrics = halved = validate()
     loss = metrics["log_loss"] - exact["log_loss"]
     if loss >= HALF_PRECISION_LOSS:
         save_weights(model, weights)
+        stored.load_weights(weights)
         halved = whole
     logits, temperature, p_fake, metrics = halved
     if keras.backend.backend() == "tensorflow":  # The converter is TensorFlow's.
-        stored = runs.rebuild(builder, arguments, weights)
         kernels = "float16" if loss < HALF_PRECISION_LOSS else "float32"
         try:
             engine.export(stored, run.folder / engine.FILE, kernels=kernels)
@@ -177,7 +177,7 @@ def finish_model_run(
     run.write_csv("validation_predictions.csv", _scored(dataset, rows, logits, temperature))
     if tested:
         test = dataset.rows("test").to_numpy()
-        unseen = predict_logits(stored_model(), images, test, name="test")
+        unseen = predict_logits(scorer, images, test, name="test")
         scored = _scored(dataset, test, unseen, temperature)
         run.write_csv("predictions.csv", scored)
         measured = evaluation.evaluate_models(

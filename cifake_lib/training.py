@@ -132,6 +132,9 @@ def compile_model(
         ],
         jit_compile=_jit_compile(),
     )
+    # The first step would do it otherwise, and TensorFlow trace that step twice: half a minute for
+    # a ResNet-50.
+    model.optimizer.build(model.trainable_variables)
     return schedule
 
 
@@ -246,8 +249,6 @@ class _Keeper(keras.callbacks.Callback):
     def start(self, number: int, phase: Phase) -> None:
         self.phase = phase
         if weights := self.state.get("weights"):
-            # The optimiser's variables are restored only if they exist.
-            self.trained.optimizer.build(self.trained.trainable_variables)
             self.trained.load_weights(self.folder / weights)
         else:
             self.state |= {"phase": number, "epoch": 0, "wait": 0}
