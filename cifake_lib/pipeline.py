@@ -26,6 +26,7 @@ from cifake_lib.profiles import Refused, describe_profiles
 from cifake_lib.progress import Progress, ProgressEngine
 from cifake_lib.summary import Outcome, relative, table, write_summary
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 # Code hosts show a notebook in the browser only up to a few megabytes.
 RELEASED_NOTEBOOK_BYTES = 3_000_000
 
@@ -85,26 +86,39 @@ def release(outcomes: Sequence[Outcome]) -> list[Path]:
     """
     folder = paths.released_dir() / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {}
-    for outcome in outcomes:
-        executed = outcome.step.folder / "notebook.ipynb"
-        notebook = nbformat.read(executed, 4)
-        # Where it was executed is of no use to a reader.
-        for key in ("input_path", "output_path"):
-            notebook.metadata.get("papermill", {}).pop(key, None)
-        root = json.dumps(f"{paths.project_root()}{os.sep}").strip('"')
-        text = nbformat.writes(notebook).replace(root, "")
-        if len(text) > RELEASED_NOTEBOOK_BYTES:
-            raise Refused(
-                f"Expected an executed notebook of at most {RELEASED_NOTEBOOK_BYTES / 1e6:.0f} MB, "
-                f"received {len(text) / 1e6:.1f} MB in {relative(executed)}."
-            )
-        texts[folder / outcome.step.notebook.name] = text
+    texts = {
+        folder / outcome.step.notebook.name: _for_readers(outcome.step.folder / "notebook.ipynb")
+        for outcome in outcomes
+    }
     for outcome in outcomes:
         releases.release(runs.find_run(outcome.step.stage, outcome.step.run_id))
     for file, text in texts.items():
-        file.write_text(text + "\n", encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     return list(texts)
+
+
+def _for_readers(executed: Path) -> str:
+    """Return an executed notebook without what is of use only where it was executed.
+
+    Raises:
+        Refused: It is too large to be shown by a code host.
+    """
+    notebook = nbformat.read(executed, 4)
+    for key in ("input_path", "output_path"):
+        notebook.metadata.get("papermill", {}).pop(key, None)
+    # Without a kernel progress bars stand where they were drawn first.
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [each for each in cell.outputs if WIDGET not in each.get("data", {})]
+    root = json.dumps(f"{paths.project_root()}{os.sep}").strip('"')
+    text = nbformat.writes(notebook).replace(root, "")
+    if len(text) > RELEASED_NOTEBOOK_BYTES:
+        raise Refused(
+            f"Expected an executed notebook of at most {RELEASED_NOTEBOOK_BYTES / 1e6:.0f} MB, "
+            f"received {len(text) / 1e6:.1f} MB in {relative(executed)}."
+        )
+    return text + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,6 +29,12 @@ manifest = {"run_id": run_id, "started_utc": run_id, "files": {}, "metrics": {"a
 """
 
 
+PROGRESS_BAR = """
+drawn = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "drawn: 5%"}
+display(drawn, raw=True)
+"""
+
+
 def write_notebook(file, stage, parameters, work=""):
     cells = [
         new_code_cell(parameters, metadata={"tags": ["parameters"]}),
@@ -51,7 +57,7 @@ def project(tmp_path, monkeypatch):
     notebooks.mkdir()
     first = 'run_id = ""\nprofile = "sample"\nepochs: int = 5  # passes\nlearning_rate = 0.001\n'
     first += 'augmentation = ["flip"]\nweights = "imagenet"\nshuffle = True'
-    write_notebook(notebooks / "01_first.ipynb", "first", first)
+    write_notebook(notebooks / "01_first.ipynb", "first", first, PROGRESS_BAR)
     second = 'run_id = ""\nfirst_run = ""\nepochs = 2'
     write_notebook(notebooks / "02_second.ipynb", "second", second)
     profiles = {
@@ -268,11 +274,14 @@ def test_run_then_resume_then_change(project, monkeypatch, capsys):
         assert (plan_folder / row["html"]).is_file()
         assert f"]({row['html']})" in (plan_folder / "summary.md").read_text()
 
-    # Released notebooks name no folder of this machine.
+    # Released notebooks name no folder of this machine, and show no bar that stands still.
+    assert "drawn: 5%" in (project / "runs" / "first" / "one" / "notebook.ipynb").read_text()
     released = project / "released" / "notebooks"
     assert names(released) == {"01_first.ipynb", "02_second.ipynb"}
     text = (released / "01_first.ipynb").read_text()
     assert "working on" in text and str(project) not in text
+    outputs = [output for cell in nbformat.reads(text, 4).cells for output in cell.outputs]
+    assert outputs and "drawn: 5%" not in str(outputs)
     assert (project / "released" / "first" / "manifest.json").is_file()
 
     # The same again is refused, skipped with --resume, and run afresh with other parameters.
